@@ -1,0 +1,113 @@
+"""One frozen record of plain settings, and the order in which they are decided.
+
+A flag beats an `EDGEAI_*` environment variable, which beats `edgeai.toml`, which beats the profile, which beats the
+default. Values are names and numbers, never loaded objects.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from edgeai.errors import UsageProblem
+
+DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+DEFAULT_GENERATOR = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that changes how edgeai answers."""
+
+    # models
+    model: str = DEFAULT_GENERATOR  # catalog name, path of a GGUF file, or "none" for extractive answers
+    embedder: str = DEFAULT_EMBEDDER
+    gpu_layers: str = "auto"  # "auto", "all" or a number
+    threads: int = 0  # 0 = physical cores
+    offline: bool = False  # never open the network, not even for the first-use pull
+    allow_unverified: bool = False
+
+    # retrieval
+    candidates: int = 50  # taken from each of keyword and vector search
+    passages: int = 4  # shown to the generator
+    per_document: int = 2  # at most this many passages from one document
+    labels: str = ""  # comma-separated access labels this caller may see; "" = no restriction
+
+    # answers
+    budget_ms: float = 300.0  # 0 = none
+    context: int = 2048  # tokens
+    max_tokens: int = 64  # length limit of an answer
+
+
+PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "balanced": {},
+    "fast": {"passages": 2, "max_tokens": 40, "context": 1024},
+    "quality": {"passages": 6, "max_tokens": 160, "context": 4096, "budget_ms": 0.0},
+}
+
+
+def data_dir() -> Path:
+    """Where models, indexes and chat sessions live: `EDGEAI_HOME`, else the platform's user data directory."""
+    if home := os.environ.get("EDGEAI_HOME"):
+        return Path(home).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("edgeai", appauthor=False))
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None, file: Path | None = None
+) -> Settings:
+    """Settings from all sources; `flags` whose value is None were not given.
+
+    Raises `UsageProblem` for an unknown key, an unknown profile or a value of the wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    from_file = _read_file(file or Path("edgeai.toml"), required=file is not None)
+    from_env = {
+        field.name: environ[f"EDGEAI_{field.name.upper()}"]
+        for field in fields(Settings)
+        if f"EDGEAI_{field.name.upper()}" in environ
+    }
+    profile = given.pop("profile", None) or environ.get("EDGEAI_PROFILE") or from_file.pop("profile", "balanced")
+    if profile not in PROFILES:
+        raise UsageProblem(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
+    merged = {**PROFILES[profile], **from_file, **from_env, **given}
+    return replace(Settings(), **{key: _coerce(key, value) for key, value in merged.items()})
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise UsageProblem(f"There is no settings file {path}; check the path given with --config.")
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path} is not valid TOML ({error}); correct it or remove it.") from error
+
+
+def _coerce(key: str, value: Any) -> Any:
+    default = next((field.default for field in fields(Settings) if field.name == key), None)
+    if default is None:
+        raise UsageProblem(f"There is no setting {key!r}; the settings are listed under Settings in the README.")
+    try:
+        if isinstance(default, bool):
+            return _boolean(value)
+        return type(default)(value)
+    except (TypeError, ValueError):
+        raise UsageProblem(f"The setting {key} cannot be {value!r}; give a {type(default).__name__}.") from None
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in {"1", "true", "on", "yes", "enabled"}:
+        return True
+    if text in {"", "0", "false", "off", "no", "disabled"}:
+        return False
+    raise ValueError(text)
