@@ -50,6 +50,12 @@ class Document:
     blocks: tuple[Block, ...] = ()
     tags: tuple[str, ...] = ()
     label: str = ""  # access label
+    size: int = 0  # bytes of the file
+
+
+def outer_headings(heading: tuple[str, ...], text: str) -> tuple[str, ...]:
+    """The heading path of a text, without the last heading where the text itself opens with it."""
+    return heading[:-1] if heading and text.lstrip("#=* ").startswith(heading[-1]) else heading
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,8 @@ class Chunk:
     @property
     def context(self) -> str:
         """What a reader needs before `text`: heading path, then the table header; "" when there is neither."""
-        return "\n".join(part for part in (" > ".join(self.heading), self.header) if part)
+        path = " > ".join(outer_headings(self.heading, self.text))
+        return "\n".join(part for part in (path, self.header) if part)
 
 
 @dataclass(frozen=True, slots=True)
