@@ -1,0 +1,335 @@
+"""The index: documents, their chunks, keyword entries and vectors in one SQLite file that always agree.
+
+A document is written in one transaction over all of them and is safe once the call returns. The store trusts its
+callers for what a chunk is and what a vector means; it checks only that they are well formed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeai.errors import EmbedderMismatch, IndexMissing, PathNotFound
+from edgeai.filters import EVERYTHING, Filter
+from edgeai.records import Chunk, Document
+from edgeai.store import integrity, queries, schema
+from edgeai.store.database import Database, create_file, damaged
+from edgeai.store.queries import StoredChunk
+from edgeai.store.writes import Entry, delete, reword, unit_vectors
+
+if TYPE_CHECKING:
+    from edgeai.records import Vectors
+
+__all__ = ["FileState", "Maker", "Store", "StoredChunk"]
+
+_DOCUMENT_COLUMNS = """
+    path, (SELECT json_group_array(text ORDER BY part) FROM texts WHERE document_id = documents.id),
+    type, title, modified, digest,
+    (SELECT json_group_array(tag ORDER BY position) FROM tags WHERE document_id = documents.id), label, size"""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What an index was built with; vectors and offsets of another maker mean something else."""
+
+    embedder: str
+    digest: str  # SHA-256 of the embedder's model file
+    dimension: int
+    chunker: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What the index knows of one file, for `sync` to compare with the disk."""
+
+    path: str
+    digest: str
+    size: int  # bytes
+    modified: float  # seconds since the epoch
+    type: str
+    label: str
+    chunks: int
+    tags: tuple[str, ...]
+
+
+class Store:
+    """One index file; open it with `Store.open`. May be used from several threads, not across `fork`."""
+
+    def __init__(self, database: Database, maker: Maker) -> None:
+        self._database = database
+        self._maker = maker
+
+    # opening ----------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: Path | str, *, maker: Maker | None, create: bool = True, read_only: bool = False) -> Store:
+        """Open the index at `path`, or make an empty one when there is none.
+
+        `maker` must be what the index was built with; None opens any index and creates none. On a read-only place an
+        index opens for searching even without `read_only`. Raises `IndexMissing`, `IndexUnusable` (not an index,
+        damaged, or from a newer edgeai), `EmbedderMismatch`, `IndexBusy`, `DiskFull`, `ReadOnly`.
+        """
+        path = Path(path).expanduser().absolute()
+        if not schema.exists(path):
+            if maker is None or read_only or not create:
+                raise IndexMissing(f"There is no index at {path}; make one with `edgeai sync FOLDER`.")
+            create_file(path)
+        database = Database(path, read_only=read_only)
+        try:
+            return cls(database, _prepare(database, maker))
+        except BaseException:
+            database.close()
+            raise
+
+    @staticmethod
+    def exists(path: Path | str) -> bool:
+        """Whether there is an index at `path`; raises `IndexUnusable` for any other file there."""
+        return schema.exists(Path(path))
+
+    @property
+    def maker(self) -> Maker:
+        """What the index was built with."""
+        return self._maker
+
+    def close(self) -> None:
+        """Close the file, once other threads are done with the query or the write they are in."""
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # writing ----------------------------------------------------------------------------------------------------------
+
+    def put(self, document: Document, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        """Write a document in place of any earlier version; `vectors`: float32, shape (chunks, dimension), norm 1.
+
+        When this returns, the document survives a crash; when it raises, the index is as before. Raises `ValueError`
+        for chunks or vectors that do not fit, `IndexBusy`, `DiskFull`, `ReadOnly`, `IndexUnusable`.
+        """
+        self.put_many([(document, chunks, vectors)])
+
+    def put_many(self, batch: Sequence[tuple[Document, Sequence[Chunk], Vectors]]) -> None:
+        """`put` for several documents in one transaction: all of them or none."""
+        entries = [Entry(document, chunks, vectors, self._maker.dimension) for document, chunks, vectors in batch]
+        with self._database.transaction() as connection:
+            for entry in entries:
+                delete(connection, entry.document.path)
+                entry.insert(connection)
+
+    def move(self, old_path: str, new_path: str, *, modified: float, title: str | None = None) -> None:
+        """Give a document a new path, modification time and, unless None, title, without embedding it again.
+
+        A document already at `new_path` is replaced. Raises `PathNotFound` when there is none at `old_path`.
+        """
+        with self._database.transaction() as connection:
+            if new_path != old_path:
+                delete(connection, new_path)
+            sql = "UPDATE documents SET path = ?, modified = ?, title = coalesce(?, title) WHERE path = ?"
+            connection.execute(sql, (new_path, modified, title, old_path))
+            if not connection.changes():
+                raise _unknown(old_path)
+            if title is not None:
+                reword(connection, title, self.chunks_of(new_path))
+
+    def touch(self, path: str, *, modified: float, size: int) -> None:
+        """Note a new modification time and size of a file with the same content; `PathNotFound` when unknown."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE documents SET modified = ?, size = ? WHERE path = ?", (modified, size, path))
+            if not connection.changes():
+                raise _unknown(path)
+
+    def remove(self, paths: Iterable[str]) -> int:
+        """Delete documents in one transaction; returns how many there were."""
+        with self._database.transaction() as connection:
+            return sum(delete(connection, path) for path in paths)
+
+    def set_boilerplate(self, keys: Iterable[str]) -> None:
+        """Remember the keys of blocks that repeat across documents."""
+        value = json.dumps(sorted(keys))
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('boilerplate', ?)", (value,))
+
+    def vacuum(self) -> None:
+        """Give free space back to the disk, and leave no trace of what was removed in the file or its log.
+
+        Takes time and free space in proportion to the index; searches go on meanwhile. Raises `IndexBusy` when
+        another process reads or writes.
+        """
+        with self._database.transaction() as connection:
+            schema.compact(connection, self._maker.dimension)
+        self._database.vacuum()
+
+    # reading ----------------------------------------------------------------------------------------------------------
+
+    def files(self) -> dict[str, FileState]:
+        """All documents by path."""
+        rows = self._database.rows("""
+            SELECT path, digest, size, modified, type, label,
+                (SELECT count(*) FROM chunks WHERE document_id = documents.id),
+                (SELECT json_group_array(tag ORDER BY position) FROM tags WHERE document_id = documents.id)
+            FROM documents ORDER BY path""")
+        return {row[0]: self._file_state(row) for row in rows}
+
+    def document(self, path: str) -> Document | None:
+        """The document at `path` with its text, without `blocks`; None when there is none."""
+        rows = self._database.rows(f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE path = ?", (path,))
+        return self._document(rows[0]) if rows else None
+
+    def documents(self) -> Iterator[Document]:
+        """All documents in the order of their paths, read one by one."""
+        for (path,) in self._database.rows("SELECT path FROM documents ORDER BY path"):
+            document = self.document(path)
+            if document is not None:  # removed since the listing
+                yield document
+
+    def chunks_of(self, path: str) -> tuple[tuple[int, Chunk], ...]:
+        """(chunk id, chunk) of a document in reading order."""
+        rows = self._database.rows(
+            f"SELECT chunks.id, {queries.CHUNK_COLUMNS} FROM chunks JOIN documents ON documents.id = document_id "
+            "WHERE path = ? ORDER BY chunks.start, chunks.id",
+            (path,),
+        )
+        return tuple((row[0], queries.chunk_from(self._database.path, row[1:])) for row in rows)
+
+    def boilerplate(self) -> frozenset[str]:
+        """The keys last given to `set_boilerplate`."""
+        rows = self._database.rows("SELECT value FROM meta WHERE key = 'boilerplate'")
+        try:
+            return frozenset(json.loads(rows[0][0]) if rows else ())
+        except (TypeError, ValueError) as error:
+            raise damaged(self._database.path, "the list of repeated blocks cannot be read") from error
+
+    def count_documents(self) -> int:
+        """How many documents there are."""
+        return int(self._database.value("SELECT count(*) FROM documents"))
+
+    def count_chunks(self) -> int:
+        """How many chunks there are."""
+        return int(self._database.value("SELECT count(*) FROM chunks"))
+
+    def status(self) -> dict[str, Any]:
+        """Counts, sizes and versions, ready for JSON; `bytes` includes SQLite's log."""
+        path = self._database.path
+        log = path.with_name(path.name + "-wal")
+        types = self._database.rows("SELECT type, count(*) FROM documents GROUP BY type ORDER BY type")
+        return {
+            "path": str(path),
+            "documents": self.count_documents(),
+            "chunks": self.count_chunks(),
+            "bytes": path.stat().st_size + (log.stat().st_size if log.exists() else 0),
+            "types": dict(types),
+            "maker": asdict(self._maker),
+            "layout": schema.VERSION,
+            "read_only": self._database.read_only,
+            "sqlite": self._database.value("SELECT sqlite_version()"),
+            "sqlite_vec": self._database.value("SELECT vec_version()"),
+        }
+
+    def check(self) -> list[str]:
+        """Everything found wrong with the index, in sentences; empty when text, keywords and vectors agree."""
+        return integrity.problems(self._database, self._maker.dimension)
+
+    # searching --------------------------------------------------------------------------------------------------------
+
+    def matching(self, terms: Sequence[str], *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
+        """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first."""
+        return queries.matching(self._database, terms, limit=limit, where=where)
+
+    def nearest(self, vector: Vectors, *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
+        """Chunks closest to a unit vector, float32, shape (dimension,): (chunk id, cosine), best first.
+
+        At most `queries.MAX_NEAREST`. Raises `ValueError` for a vector that does not fit.
+        """
+        return queries.nearest(self._database, self._query(vector), limit=limit, where=where)
+
+    def similarities(
+        self, vector: Vectors, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING
+    ) -> dict[int, float]:
+        """Cosine of a unit vector with each of these chunks; ids that are gone or not visible are left out."""
+        return queries.similarities(self._database, self._query(vector), chunk_ids, where=where)
+
+    def hydrate(self, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING) -> dict[int, StoredChunk]:
+        """The chunks behind ids, in the order given; ids that are gone or not visible are left out."""
+        return queries.hydrate(self._database, chunk_ids, where=where)
+
+    def document_frequency(self, terms: Iterable[str], *, where: Filter = EVERYTHING) -> dict[str, int]:
+        """For each term, how many chunks hold it."""
+        return queries.document_frequency(self._database, terms, where=where)
+
+    def vectors(self, chunk_ids: Sequence[int]) -> Vectors:
+        """The vectors of chunks in the order given, float32, shape (len(chunk_ids), dimension).
+
+        Raises `KeyError` for an id that is not in the index.
+        """
+        return queries.vectors(self._database, chunk_ids, self._maker.dimension)
+
+    def _query(self, vector: Vectors) -> Vectors:
+        checked: Vectors = unit_vectors(np.asarray(vector)[np.newaxis], (1, self._maker.dimension))[0]
+        return checked
+
+    def _file_state(self, row: Sequence[Any]) -> FileState:
+        path, digest, size, modified, kind, label, chunks, tags = row
+        try:
+            return FileState(path, digest, size, modified, kind, label, chunks, tuple(json.loads(tags)))
+        except (TypeError, ValueError) as error:
+            raise damaged(self._database.path, "the tags of a document cannot be read") from error
+
+    def _document(self, row: Sequence[Any]) -> Document:
+        path, parts, kind, title, modified, digest, tags, label, size = row
+        try:
+            text = "".join(json.loads(parts))
+            return Document(
+                path, text, kind, title, modified, digest, tags=tuple(json.loads(tags)), label=label, size=size
+            )
+        except (TypeError, ValueError) as error:
+            raise damaged(self._database.path, "a document cannot be read") from error
+
+
+def _prepare(database: Database, maker: Maker | None) -> Maker:
+    """Bring the file's layout up to date and return what the index was built with, which has to be `maker`."""
+    version = database.value("PRAGMA user_version")
+    schema.check_version(database.path, version)
+    if version < schema.VERSION:
+        with database.transaction() as connection:
+            version = connection.pragma("user_version")  # another process may have been faster
+            if version == 0 and maker is not None:
+                schema.migrate(connection, 0, maker.dimension)
+                connection.execute("INSERT INTO meta VALUES ('maker', ?)", (json.dumps(asdict(maker)),))
+            elif version < schema.VERSION:
+                schema.migrate(connection, version, 0)
+    if not database.read_only:
+        database.use_log()
+    recorded = _recorded_maker(database)
+    if maker not in (None, recorded):
+        raise EmbedderMismatch(
+            f"{database.path} was built with {_named(recorded)}, not with {_named(maker)}; "
+            "run `edgeai sync --rebuild`, or choose the embedder it was built with."
+        )
+    return recorded
+
+
+def _recorded_maker(database: Database) -> Maker:
+    rows = database.rows("SELECT value FROM meta WHERE key = 'maker'")
+    try:
+        return Maker(**json.loads(rows[0][0]))
+    except (IndexError, TypeError, ValueError) as error:
+        raise damaged(database.path, "it does not say what it was built with") from error
+
+
+def _named(maker: Maker | None) -> str:
+    return "" if maker is None else f"{maker.embedder} ({maker.digest[:12]}, chunker {maker.chunker})"
+
+
+def _unknown(path: str) -> PathNotFound:
+    return PathNotFound(f"{path} is not in the index; add it with `edgeai sync`.")
