@@ -1,0 +1,1 @@
+"""What makes the files in `models/`; never imported by the package. Needs the extra `train`."""
