@@ -1,0 +1,327 @@
+"""Prompts to streamed text through llama.cpp, on one thread that owns every call.
+
+Decoding is greedy. The state of the last prompt stays resident, so that whatever a new one has in common with it from
+the start costs nothing. Nothing here judges the text, and nothing reads the chat template inside a model file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import importlib.util
+import os
+import platform
+import queue
+import shutil
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgeai.errors import (
+    ContextTooLong,
+    DiskFull,
+    EdgeAIError,
+    EngineMissing,
+    ModelMissing,
+    ModelRejected,
+    UsageProblem,
+)
+from edgeai.llama import Interrupted, Llama, last_complaint, library, physical_cores
+from edgeai.records import Finish, GeneratorSpec, Piece, Prompt, Segment
+
+Result = TypeVar("Result")
+
+QUANTISED = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "IQ4_NL": 25}  # values of `enum llama_ftype` in llama.h
+POLL_S = 0.1  # Windows delivers Ctrl-C only between two waits
+
+
+class LlamaGenerator:
+    """A GGUF model, loading in the background from construction on; implements `records.Generator`.
+
+    `threads` None means one per physical core; `gpu_layers` is "auto" (all when the build can), "all" or a number.
+    Whatever is wrong with the model file (`ModelMissing`, `ModelRejected`) is raised by the first call that needs it.
+    All methods may be called from any thread and are served one after another.
+    Raises `EngineMissing` when llama-cpp-python is not installed and `UsageProblem` for a wrong argument.
+    """
+
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        *,
+        threads: int | None = None,
+        gpu_layers: int | str = "auto",
+        context: int = 2048,
+    ) -> None:
+        if importlib.util.find_spec("llama_cpp") is None:
+            raise EngineMissing("llama.cpp is not installed; install it with `pip install llama-cpp-python`.")
+        self.spec = spec
+        self._layers = _parse_layers(gpu_layers)
+        load = partial(_load, spec, threads or physical_cores(), self._layers, min(context, spec.context))
+        self._worker = _Worker(load)
+        # Runs when the object is collected or the interpreter exits; must not hold a reference to the object.
+        self._finalizer = weakref.finalize(self, self._worker.stop)
+
+    @property
+    def notice(self) -> str:
+        """One sentence when this computer has a GPU that the installed llama.cpp cannot use, else ""."""
+        return gpu_notice() if self._layers != 0 else ""
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text in the model's tokens, specials off."""
+        return self._worker.submit(lambda llama: len(llama.tokenise(text))).result()
+
+    def warm(self, prefix: Sequence[Segment]) -> None:
+        """Make the constant beginning of all prompts resident, so that the first question does not pay for it."""
+        self._worker.submit(partial(_warm, self.spec, prefix)).result()
+
+    def stream(self, prompt: Prompt) -> Iterator[Piece]:
+        """Generate while the result is iterated; closing the iterator stops the computation, also inside the prefill.
+
+        Raises `ContextTooLong` when prompt and answer do not fit, before anything is computed, and `UsageProblem` for
+        an empty prompt.
+        """
+        began = time.perf_counter()
+        pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
+        future = self._worker.submit(partial(_generate, self.spec, prompt, began, pieces.put))
+        future.add_done_callback(lambda _: pieces.put(None))
+        try:
+            while (piece := _next(pieces)) is not None:
+                yield piece
+            future.result()
+        finally:
+            self._worker.abandon(future)
+
+    def close(self) -> None:
+        """Stop what is running and free the model; may be called twice."""
+        self._finalizer()
+
+
+def quantise(source: Path, target: Path, type: str) -> None:  # noqa: A002 the field's name
+    """Write `source` (GGUF of any type) to `target` with its weights as "Q4_0", "IQ4_NL" or "Q8_0".
+
+    `target` appears complete or not at all. Raises `UsageProblem` for another type, `ModelMissing`, `ModelRejected`
+    when llama.cpp does not accept the source, and `DiskFull`.
+    """
+    if type not in QUANTISED:
+        raise UsageProblem(f"There is no quantisation {type!r}; choose one of {', '.join(QUANTISED)}.")
+    if not source.is_file():
+        raise ModelMissing(f"There is no model file at {source}; run `edgeai models pull` to install one.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(target.parent).free < 2 * source.stat().st_size:  # Q8_0 of a 4-bit file is the worst case
+        raise DiskFull(
+            f"There is not enough space in {target.parent} to quantise {source.name}; free some and try again."
+        )
+    llama_cpp = library()
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = QUANTISED[type]
+    parameters.nthread = physical_cores()
+    parameters.allow_requantize = True
+    part = target.with_name(f"{target.name}.part")
+    last_complaint()
+    try:
+        if llama_cpp.llama_model_quantize(str(source).encode(), str(part).encode(), parameters) != 0:
+            raise ModelRejected(f"llama.cpp could not quantise {source} ({last_complaint()}); pull it again.")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Worker:
+    """The thread that loads the model, runs jobs on it one after another, and frees it."""
+
+    def __init__(self, load: Callable[[], Llama]) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[Llama], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards the three fields below
+        self._llama: Llama | None = None
+        self._running: Future[Any] | None = None
+        self._stopped = False
+        # A daemon, so that a process that never closes its generator can end; `weakref.finalize` stops it first.
+        self._thread = threading.Thread(target=self._run, args=(load,), name="edgeai-llama", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[Llama], Result]) -> Future[Result]:
+        """Queue a job; its future raises what loading the model raised."""
+        future: Future[Result] = Future()
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("The generator is closed.")
+            self._jobs.put((future, job))
+        return future
+
+    def abandon(self, future: Future[Any]) -> None:
+        """Stop a job, whether it is waiting, running or done."""
+        future.cancel()
+        with self._lock:
+            if self._running is future and self._llama:
+                self._llama.interrupt()
+
+    def stop(self) -> None:
+        """Stop the running job, refuse the waiting ones, free the model and end the thread."""
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._jobs.put(None)
+            if self._llama:
+                self._llama.interrupt()
+        if threading.current_thread() is not self._thread:  # the collector may run on any thread
+            self._thread.join()
+
+    def _run(self, load: Callable[[], Llama]) -> None:
+        failure: BaseException | None = None
+        try:
+            self._llama = load()
+        except BaseException as error:  # raised again by every job
+            failure = error
+        while (item := self._jobs.get()) is not None:
+            future, job = item
+            if self._start(future):
+                self._serve(future, job, failure)
+            del item, future, job  # a job must not live on while the thread waits for the next one
+        if self._llama:
+            self._llama.close()
+
+    def _start(self, future: Future[Any]) -> bool:
+        with self._lock:
+            if not future.set_running_or_notify_cancel():
+                return False
+            if self._stopped:
+                future.set_exception(RuntimeError("The generator is closed."))
+                return False
+            self._running = future
+            if self._llama:
+                self._llama.resume()
+            return True
+
+    def _serve(self, future: Future[Any], job: Callable[[Llama], Any], failure: BaseException | None) -> None:
+        try:
+            if failure:
+                raise failure
+            assert self._llama is not None
+            future.set_result(job(self._llama))
+        except BaseException as error:  # handed to the caller, whatever it is
+            future.set_exception(error)
+        finally:
+            with self._lock:
+                self._running = None
+
+
+def _load(spec: GeneratorSpec, threads: int, layers: int | None, context: int) -> Llama:
+    """Load with all layers on the GPU if `layers` is None and the build can; on the CPU if that fails."""
+    attempts = [layers] if layers is not None else [-1, 0] if library().llama_supports_gpu_offload() else [0]
+    for attempt in attempts[:-1]:
+        try:
+            return Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=attempt, context=context)
+        except ModelMissing:
+            raise
+        except EdgeAIError:  # not enough memory on the GPU; the CPU is slower but right
+            continue
+    return Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=attempts[-1], context=context)
+
+
+def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment]) -> list[int]:
+    """Token ids of segments: control tokens by id, everything else as plain text."""
+    ids: list[int] = []
+    for segment in segments:
+        ids.extend([spec.template.special_ids[segment.text]] if segment.special else llama.tokenise(segment.text))
+    return ids
+
+
+def _warm(spec: GeneratorSpec, prefix: Sequence[Segment], llama: Llama) -> None:
+    tokens = _encode(llama, spec, prefix)
+    with contextlib.suppress(Interrupted):  # closed meanwhile
+        llama.evaluate(tokens[llama.reuse(tokens) :])
+
+
+def _generate(spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[[Piece], None], llama: Llama) -> None:
+    """Emit the pieces of an answer, the last one with the totals; all times count from `began`."""
+    tokens = _encode(llama, spec, prompt.segments)
+    _check_length(tokens, prompt.max_tokens, llama.context)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
+    finish: Finish = "length"
+    cached = output = 0
+    evaluated = first = 0.0
+    try:
+        cached = llama.reuse(tokens)
+        llama.evaluate(tokens[cached:])
+        evaluated = time.perf_counter()
+        while output < prompt.max_tokens:
+            token = llama.likeliest()
+            if llama.is_end(token):
+                finish = "stop"
+                break
+            output += 1
+            if text := decoder.decode(llama.piece(token)):
+                first = first or time.perf_counter()
+                emit(Piece(text))
+            if output < prompt.max_tokens:
+                llama.evaluate([token])
+    except Interrupted:
+        finish = "cancelled"
+    ended = time.perf_counter()
+    evaluated = evaluated or ended
+    emit(
+        Piece(
+            decoder.decode(b"", final=True),
+            finish,
+            prompt_tokens=len(tokens),
+            cached_tokens=cached,
+            output_tokens=output,
+            prefill_ms=(evaluated - began) * 1000,
+            first_token_ms=((first or ended) - began) * 1000,
+            generate_ms=(ended - evaluated) * 1000,
+        )
+    )
+
+
+def _check_length(tokens: Sequence[int], max_tokens: int, context: int) -> None:
+    if not tokens or max_tokens < 1:
+        raise UsageProblem("There is nothing to generate: the prompt or the answer's length limit is empty.")
+    if len(tokens) + max_tokens > context:
+        raise ContextTooLong(
+            f"The prompt of {len(tokens)} tokens and an answer of {max_tokens} do not fit into a context of {context}; "
+            "ask in fewer words, show fewer passages or raise the context setting."
+        )
+
+
+def _next(pieces: queue.SimpleQueue[Piece | None]) -> Piece | None:
+    while True:
+        try:
+            return pieces.get(timeout=POLL_S)
+        except queue.Empty:
+            continue
+
+
+def _parse_layers(gpu_layers: int | str) -> int | None:
+    """Layers for the GPU: None for "auto", -1 for "all"."""
+    if gpu_layers in ("auto", "all"):
+        return None if gpu_layers == "auto" else -1
+    try:
+        return int(gpu_layers)
+    except ValueError:
+        raise UsageProblem(f"GPU layers must be auto, all or a number, not {gpu_layers!r}.") from None
+
+
+def gpu_notice() -> str:
+    """One sentence, with the fix, when there is a GPU that the installed llama.cpp cannot use, else "".
+
+    Loads llama.cpp only where there is a GPU. Raises `EngineMissing`.
+    """
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        name, option = "Apple GPU", "-DGGML_METAL=on"
+    elif shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        name, option = "NVIDIA GPU", "-DGGML_CUDA=on"
+    else:
+        return ""
+    if library().llama_supports_gpu_offload():
+        return ""
+    variable = f'$env:CMAKE_ARGS="{option}"; ' if os.name == "nt" else f"CMAKE_ARGS={option} "
+    return (
+        f"This computer has an {name} that the installed llama.cpp cannot use; to use it run "
+        f"`{variable}pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python`."
+    )

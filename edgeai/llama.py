@@ -1,0 +1,289 @@
+"""One llama.cpp model with one context: token ids in, logits out, and which ids are resident.
+
+It knows nothing of prompts, streams or threads. None of it is thread-safe, and llama.cpp aborts the process when it is
+misused, so every call for one object comes from one thread and lengths are checked here, before the library sees them.
+The only exception is `interrupt`, which may be called from anywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgeai.errors import ContextTooLong, EdgeAIError, EngineMissing, ModelMissing, ModelRejected
+
+BATCH = 512  # tokens per llama_decode; also the granularity of cancelling on a GPU
+# On: 12 % faster prefill at 170 tokens, 28 % at 500, the same decoding (135M Q4_0, 2 AVX-512 cores, best of 5 rounds of
+# benchmarks/quantisation.py). It also stores V so that saved state can be restored in few copies.
+FLASH_ATTENTION = 1
+TOKENISED_TEXTS = 256  # remembered: a prompt is counted first and tokenised again when it is sent
+
+WARN, ERROR = 3, 4  # `enum ggml_log_level` in ggml.h; the bindings do not have it
+
+_log: deque[str] = deque(maxlen=50)  # latest warnings and errors of llama.cpp, which explain a failed load
+
+
+class Interrupted(Exception):
+    """A computation was stopped by `interrupt`; batches evaluated before stay resident."""
+
+
+@cache
+def library() -> Any:
+    """The low-level bindings, with logging to stderr turned off. Raises `EngineMissing`."""
+    try:
+        import llama_cpp
+    except (ImportError, OSError, RuntimeError) as error:  # OSError and RuntimeError: the shared library does not load
+        raise EngineMissing(
+            f"llama.cpp does not load ({error}); install it with `pip install llama-cpp-python`."
+        ) from error
+    llama_cpp.llama_log_set(_log_callback(), ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+@cache
+def _log_callback() -> Any:
+    """Collects warnings and errors; cached because llama.cpp keeps only the bare function pointer."""
+    import llama_cpp
+
+    def collect(level: int, text: bytes, _: object) -> None:
+        if level in (WARN, ERROR):
+            _log.append(text.decode("utf-8", "replace").strip())
+
+    return llama_cpp.llama_log_callback(collect)
+
+
+def last_complaint() -> str:
+    """The latest error or warning of llama.cpp, "" when there was none since the last call."""
+    found = _log[-1] if _log else ""
+    _log.clear()
+    return found
+
+
+def physical_cores() -> int:
+    """Cores this process may compute on: one thread per core is fastest, hyper-threads only wait for each other.
+
+    Follows CPU affinity and container limits; never less than 2 where two CPUs are visible, because a small virtual
+    machine shows hyper-threads as its only CPUs.
+    """
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if sys.platform == "darwin":
+        cores = _performance_cores() or len(usable)
+    else:
+        cores = len({_siblings(cpu) for cpu in usable})
+    return max(1, min(len(usable), _quota(), max(cores, 2)))
+
+
+def _siblings(cpu: int) -> str:
+    """The hyper-threads that share a core with this CPU, as the kernel lists them; elsewhere the CPU itself."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def _performance_cores() -> int:
+    """Performance cores of Apple silicon; the efficiency cores would slow every matrix product down to their speed."""
+    command = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return int(result.stdout) if result.returncode == 0 else 0
+
+
+def _quota() -> int:
+    """CPUs that the container's time quota amounts to (cgroup v2), at least 1; a large number when there is none."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+    except (OSError, ValueError):
+        return sys.maxsize
+    return sys.maxsize if quota == "max" else max(1, round(int(quota) / int(period)))
+
+
+class Llama:
+    """A loaded model and the tokens resident in its only sequence.
+
+    Raises `ModelMissing` when there is no such file, `ModelRejected` when llama.cpp does not accept it or its
+    vocabulary does not have `special_ids`, and `EngineMissing` when llama.cpp does not load.
+    """
+
+    def __init__(
+        self, path: str, special_ids: Mapping[str, int], *, threads: int, gpu_layers: int, context: int
+    ) -> None:
+        if not Path(path).is_file():
+            raise ModelMissing(f"There is no model file at {path}; run `edgeai models pull` to install one.")
+        self._llama = library()
+        self.context = context
+        self.resident: list[int] = []
+        self._context: Any = None
+        self._batch: Any = None
+        self._abort = ctypes.create_string_buffer(2)
+        self._model = self._load(path, gpu_layers)
+        try:
+            self._vocabulary = self._llama.llama_model_get_vocab(self._model)
+            self._vocabulary_size = self._llama.llama_vocab_n_tokens(self._vocabulary)
+            self._check_specials(special_ids)
+            self._reserved = frozenset(special_ids.values())
+            self._open_context(threads)
+        except BaseException:
+            self.close()
+            raise
+        self.tokenise = lru_cache(TOKENISED_TEXTS)(self._tokenise)
+
+    def _load(self, path: str, gpu_layers: int) -> Any:
+        parameters = self._llama.llama_model_default_params()
+        parameters.n_gpu_layers = gpu_layers
+        last_complaint()
+        model = self._llama.llama_model_load_from_file(path.encode(), parameters)
+        if not model:
+            raise ModelRejected(
+                f"llama.cpp does not accept the model file {path} ({last_complaint() or 'no reason given'}); "
+                "pull it again with `edgeai models pull`."
+            )
+        return model
+
+    def _check_specials(self, special_ids: Mapping[str, int]) -> None:
+        """A template for another vocabulary would feed arbitrary words as control tokens."""
+        for text, token in special_ids.items():
+            known = 0 <= token < self._vocabulary_size
+            if not known or self._llama.llama_vocab_get_text(self._vocabulary, token) != text.encode():
+                raise ModelRejected(f"The model has no control token {text} with id {token}; its template is another.")
+
+    def _open_context(self, threads: int) -> None:
+        parameters = self._llama.llama_context_default_params()
+        parameters.n_ctx = self.context
+        parameters.n_batch = parameters.n_ubatch = BATCH
+        parameters.n_outputs_max = 1  # only the last token's logits are read; the default reserves a row for each
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.flash_attn_type = FLASH_ATTENTION
+        parameters.no_perf = True
+        self._context = self._llama.llama_init_from_model(self._model, parameters)
+        if not self._context:
+            raise EdgeAIError(
+                f"There is not enough memory for a context of {self.context} tokens ({last_complaint()}); "
+                "lower the context setting."
+            )
+        self._memory = self._llama.llama_get_memory(self._context)
+        self._batch = self._llama.llama_batch_init(BATCH, 0, 1)
+        for i in range(BATCH):
+            self._batch.n_seq_id[i] = 1
+            self._batch.seq_id[i][0] = 0
+        self._llama.llama_set_abort_callback(self._context, *self._abort_callback())
+
+    def _abort_callback(self) -> tuple[Any, Any]:
+        """`strlen` of a buffer that `interrupt` makes non-empty, as a `bool (*)(void *)`.
+
+        llama.cpp asks about 500 times a token; a Python function would have to wait for the interpreter lock each time,
+        which costs a quarter of the speed when another thread is busy.
+        """
+        runtime = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+        callback = ctypes.cast(runtime.strlen, self._llama.ggml_abort_callback)
+        return callback, ctypes.cast(self._abort, ctypes.c_void_p)
+
+    def interrupt(self) -> None:
+        """Make the running and every further `evaluate` raise `Interrupted`, until `resume`. Thread-safe."""
+        self._abort[0] = b"\x01"
+
+    def resume(self) -> None:
+        """Allow computations again. Thread-safe."""
+        self._abort[0] = b"\x00"
+
+    def _tokenise(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text in which nothing is a control token.
+
+        Ids of the template's control tokens are dropped if a vocabulary that lists them as ordinary words yields them.
+        """
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8  # never more tokens than bytes, but for a space that some vocabularies put in front
+        tokens = (self._llama.llama_token * room)()
+        count = self._llama.llama_tokenize(self._vocabulary, data, len(data), tokens, room, False, False)
+        if count < 0:
+            raise EdgeAIError(f"llama.cpp could not tokenise a text of {len(text)} characters.")
+        return tuple(token for token in tokens[:count] if token not in self._reserved)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for, which need not be whole characters; none for a control token."""
+        buffer = ctypes.create_string_buffer(256)
+        length = self._llama.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = self._llama.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
+        return buffer.raw[:length]
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends an answer: a control token, or one the model file declares to end generation."""
+        return token in self._reserved or bool(
+            self._llama.llama_vocab_is_eog(self._vocabulary, token)
+            or self._llama.llama_vocab_is_control(self._vocabulary, token)
+        )
+
+    def reuse(self, tokens: Sequence[int]) -> int:
+        """Forget all resident tokens but the longest common beginning with `tokens`; its length.
+
+        At least one token is left to evaluate, because logits are not kept.
+        """
+        limit = max(0, min(len(self.resident), len(tokens) - 1))
+        kept = next((i for i in range(limit) if self.resident[i] != tokens[i]), limit)
+        if not self._llama.llama_memory_seq_rm(self._memory, 0, kept, -1):  # recurrent models cannot forget a part
+            self.clear()
+            return 0
+        del self.resident[kept:]
+        return kept
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._llama.llama_memory_clear(self._memory, False)
+        self.resident.clear()
+
+    def evaluate(self, tokens: Sequence[int]) -> None:
+        """Append tokens to the resident ones and compute the logits of the last.
+
+        Raises `ContextTooLong` when they do not fit, `Interrupted` when stopped, and `EdgeAIError` when llama.cpp
+        fails, which empties the context.
+        """
+        if len(self.resident) + len(tokens) > self.context:
+            raise ContextTooLong(
+                f"{len(self.resident) + len(tokens)} tokens do not fit into a context of {self.context}; "
+                "raise the context setting."
+            )
+        for start in range(0, len(tokens), BATCH):
+            self._decode(tokens[start : start + BATCH])
+
+    def _decode(self, tokens: Sequence[int]) -> None:
+        count, position = len(tokens), len(self.resident)
+        integers = ctypes.c_int32 * count
+        ctypes.memmove(self._batch.token, integers(*tokens), 4 * count)
+        ctypes.memmove(self._batch.pos, integers(*range(position, position + count)), 4 * count)
+        ctypes.memset(self._batch.logits, 0, count)
+        self._batch.logits[count - 1] = 1
+        self._batch.n_tokens = count
+        code = 2 if self._abort[0] != b"\x00" else self._llama.llama_decode(self._context, self._batch)
+        if code == 0:
+            self.resident.extend(tokens)
+            return
+        if code == 2 and self._llama.llama_memory_seq_rm(self._memory, 0, position, -1):  # drop what was stored of it
+            raise Interrupted
+        self.clear()
+        raise EdgeAIError(f"llama.cpp could not evaluate {count} tokens (code {code}: {last_complaint()}).")
+
+    def likeliest(self) -> int:
+        """The most probable next token after those evaluated last."""
+        import numpy as np
+
+        logits = self._llama.llama_get_logits_ith(self._context, -1)
+        return int(np.ctypeslib.as_array(logits, (self._vocabulary_size,)).argmax())
+
+    def close(self) -> None:
+        """Free everything; may be called twice."""
+        if self._batch is not None:
+            self._llama.llama_batch_free(self._batch)
+        if self._context:
+            self._llama.llama_free(self._context)
+        if self._model:
+            self._llama.llama_model_free(self._model)
+        self._batch = self._context = self._model = None
