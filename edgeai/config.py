@@ -93,15 +93,13 @@ def _read_file(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def _coerce(key: str, value: Any) -> Any:
-    default = next((field.default for field in fields(Settings) if field.name == key), None)
-    if default is None:
+    if key not in Settings.__dataclass_fields__:
         raise UsageProblem(f"There is no setting {key!r}; the settings are listed under Settings in the README.")
+    kind = type(getattr(Settings(), key))
     try:
-        if isinstance(default, bool):
-            return _boolean(value)
-        return type(default)(value)
+        return _boolean(value) if kind is bool else kind(value)
     except (TypeError, ValueError):
-        raise UsageProblem(f"The setting {key} cannot be {value!r}; give a {type(default).__name__}.") from None
+        raise UsageProblem(f"The setting {key} cannot be {value!r}; give a {kind.__name__}.") from None
 
 
 def _boolean(value: Any) -> bool:

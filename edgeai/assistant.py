@@ -1,0 +1,273 @@
+"""The object a program holds: one index with the engines that serve it.
+
+It wires the pieces together and loads each of them when it is first needed. It may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeai.chunks import CHUNKER
+from edgeai.config import DEFAULT_GENERATOR, Settings, load_settings
+from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
+from edgeai.filters import EVERYTHING, Filter
+from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
+from edgeai.registry import Registry
+from edgeai.reply import Reply
+from edgeai.store import Maker, Store
+
+if TYPE_CHECKING:
+    from edgeai.encoders import OnnxEmbedder
+    from edgeai.generate import LlamaGenerator
+
+_GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
+
+
+def open_registry(*, offline: bool = False, allow_unverified: bool = False) -> Registry:
+    """The models of this machine, able to build what it pulls."""
+    return Registry(offline=offline, allow_unverified=allow_unverified, quantise=_quantise)
+
+
+def _quantise(source: Path, target: Path, kind: str) -> None:
+    # Imported here: only a pull needs llama.cpp before the first question does.
+    from edgeai.generate import quantise
+
+    quantise(source, target, kind)
+
+
+class Assistant:
+    """Ask one index of documents.
+
+    `index` is the SQLite file, made by the first `sync`. `model` is a catalog name, the path of a GGUF file or "none";
+    `embedder` a catalog name or the path of a folder with an ONNX model. With `pull=True` a missing model is fetched
+    at first use, reporting bytes to `progress`; otherwise nothing here ever opens the network.
+    """
+
+    def __init__(
+        self,
+        index: Path | str,
+        *,
+        model: str | None = None,
+        embedder: str | None = None,
+        budget_ms: float | None = None,
+        settings: Settings | None = None,
+        pull: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        given: dict[str, Any] = {"model": model, "embedder": embedder, "budget_ms": budget_ms}
+        self.settings = replace(
+            settings or load_settings(), **{key: value for key, value in given.items() if value is not None}
+        )
+        self.index = Path(index)
+        self.notices: list[str] = []  # sentences for the user: what is missing and how to mend it
+        self._pull = pull and not self.settings.offline
+        self._progress = progress
+        self._registry = open_registry(offline=not self._pull, allow_unverified=self.settings.allow_unverified)
+        self._lock = threading.RLock()
+        self._store: Store | None = None
+        self._embedder: OnnxEmbedder | None = None
+        self._generator: LlamaGenerator | None = None
+        self._no_generator = False
+
+    # the index ----------------------------------------------------------------------------------------------------
+
+    def sync(
+        self,
+        *paths: Path | str,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tags: Sequence[str] | None = None,
+        label: str | None = None,
+        rebuild: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> SyncReport:
+        """Bring the index in line with these files and folders.
+
+        `include` and `exclude` are .gitignore patterns. `tags` and `label` are noted on every file taken; None keeps
+        what was noted before. `rebuild` makes a new index of just these paths, which takes the place of the old one
+        once it is complete. Raises `PathNotFound`, `NothingToIndex`, `EmbedderMismatch`, `IndexUnusable`,
+        `IndexBusy`, `DiskFull` or `ReadOnly`.
+        """
+        from edgeai import pipeline
+
+        options = pipeline.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
+        roots = [Path(path) for path in paths]
+
+        def run(store: Store) -> SyncReport:
+            return pipeline.sync(
+                roots, store=store, embedder=self.embedder, options=options, progress=progress or (lambda _: None)
+            )
+
+        return self._rebuild(run) if rebuild else run(self.open_store(create=True))
+
+    def _rebuild(self, fill: Callable[[Store], SyncReport]) -> SyncReport:
+        """Fill a new index file beside the old one, then let it take its place."""
+        Store.exists(self.index)  # raises for a file that is not ours to replace
+        fresh = self.index.with_name(self.index.name + ".rebuild")
+        for leftover in fresh.parent.glob(fresh.name + "*"):
+            leftover.unlink()
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            with Store.open(fresh, maker=self._maker(), create=True) as store:
+                report = fill(store)
+            for suffix in ("-wal", "-shm"):  # of the old file: they must never meet the new one
+                self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
+            fresh.replace(self.index)
+        return report
+
+    def search(self, query: str, limit: int = 8, *, where: Filter | None = None) -> list[Hit]:
+        """The chunks that fit the query best, best first; needs no language model.
+
+        Raises `IndexMissing` when nothing was indexed yet.
+        """
+        from edgeai import retrieve
+
+        found = retrieve.search(
+            query,
+            self.open_store(),
+            self.embedder,
+            limit=limit,
+            candidates=max(self.settings.candidates, limit),
+            per_document=self.settings.per_document,
+            where=self._restrict(where),
+        )
+        return list(found.hits)
+
+    def ask(self, question: str, *, history: Iterable[Turn] = (), where: Filter | None = None) -> Reply:
+        """A lazy `Reply`: iterate it to stream, read `.answer` for the complete answer with its citations.
+
+        Raises `IndexMissing` when nothing was indexed yet. Without an installed model the answer is the best sentence
+        of the documents, marked "extractive".
+        """
+        from edgeai import pipeline
+
+        engines = pipeline.Engines(self.open_store(), self.embedder, self._load_generator)
+        return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
+
+    def document(self, path: Path | str) -> Document | None:
+        """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
+        document = self.open_store().document(Path(path).expanduser().resolve().as_posix())
+        allowed = self._restrict(None).labels
+        return document if document and (allowed is None or document.label in allowed) else None
+
+    def remove(self, *paths: Path | str) -> int:
+        """Forget files, or all files below folders, whether or not they still exist; returns how many."""
+        roots = [Path(path).expanduser().resolve().as_posix() for path in paths]
+        store = self.open_store()
+        doomed = [path for path in store.files() if any(path == root or path.startswith(f"{root}/") for root in roots)]
+        return store.remove(doomed)
+
+    def status(self) -> dict[str, Any]:
+        """Counts, sizes and makers of the index."""
+        return self.open_store().status()
+
+    def check(self) -> list[str]:
+        """What is wrong with the index, in sentences; empty when text, keyword and vector index agree."""
+        return self.open_store().check()
+
+    # engines ------------------------------------------------------------------------------------------------------
+
+    def warm(self) -> None:
+        """Open the index and load the models now instead of at the first question.
+
+        What is missing ends up in `notices`. Raises `IndexMissing` when nothing was indexed yet.
+        """
+        self.open_store()
+        self._load_generator()
+
+    def reconfigure(self, **changes: Any) -> None:
+        """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
+
+        Raises `UsageProblem` when the embedder is among them.
+        """
+        if "embedder" in changes:
+            raise UsageProblem("An index keeps its embedder; open another index to use another one.")
+        with self._lock:
+            self.settings = replace(self.settings, **changes)
+            if _GENERATOR_SETTINGS & set(changes):
+                if self._generator is not None:
+                    self._generator.close()
+                self._generator, self._no_generator = None, False
+
+    @property
+    def embedder(self) -> OnnxEmbedder:
+        """The loaded embedder."""
+        from edgeai.encoders import OnnxEmbedder
+
+        with self._lock:
+            if self._embedder is None:
+                spec = self._installed(self._registry.embedder, self.settings.embedder)
+                self._embedder = OnnxEmbedder(spec, threads=self.settings.threads or None)
+            return self._embedder
+
+    def open_store(self, *, create: bool = False) -> Store:
+        """The opened index; raises `IndexMissing` unless `create`."""
+        with self._lock:
+            if self._store is None:
+                self._store = Store.open(self.index, maker=self._maker(), create=create)
+            return self._store
+
+    def _maker(self) -> Maker:
+        spec = self.embedder.spec
+        return Maker(spec.name, spec.digest, spec.dimension, CHUNKER)
+
+    def close(self) -> None:
+        """Free the models and close the index."""
+        with self._lock:
+            for engine in (self._generator, self._embedder, self._store):
+                if engine is not None:
+                    engine.close()
+            self._generator = self._embedder = self._store = None
+
+    def __enter__(self) -> Assistant:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _load_generator(self) -> LlamaGenerator | None:
+        with self._lock:
+            if self._generator is None and not self._no_generator and self.settings.model != "none":
+                try:
+                    self._generator = self._open_generator()
+                except (ModelMissing, EngineMissing, DownloadFailed) as error:
+                    if self.settings.model != DEFAULT_GENERATOR:
+                        raise  # who names a model wants that one, not an extractive answer
+                    self._no_generator = True
+                    self.notices.append(str(error))
+            return self._generator
+
+    def _open_generator(self) -> LlamaGenerator:
+        from edgeai.generate import LlamaGenerator
+
+        spec = self._installed(self._registry.generator, self.settings.model)
+        generator = LlamaGenerator(
+            spec,
+            threads=self.settings.threads or None,
+            gpu_layers=self.settings.gpu_layers,
+            context=self.settings.context,
+        )
+        if generator.notice:
+            self.notices.append(generator.notice)
+        return generator
+
+    def _installed(self, lookup: Any, name: str) -> Any:
+        if self._pull:
+            with suppress(ModelMissing):
+                return lookup(name)
+            self._registry.pull(name, self._progress)
+        return lookup(name)
+
+    def _restrict(self, where: Filter | None) -> Filter:
+        where = where or EVERYTHING
+        if not self.settings.labels:
+            return where
+        mine = frozenset({"", *(label.strip() for label in self.settings.labels.split(","))})
+        return replace(where, labels=mine if where.labels is None else mine & where.labels)

@@ -1,0 +1,351 @@
+"""`sync` and `ask`: the two stories of edgeai, each on one page.
+
+Everything they use is handed to them; nothing here opens a file, loads a model or decides a default. What an answer
+is worth is `check`'s business, and `check` says what it cannot prove.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from edgeai import changes, check, chunks, cite, documents, followup, prompt, retrieve
+from edgeai.config import Settings
+from edgeai.errors import DocumentUnreadable, NothingToIndex
+from edgeai.filters import EVERYTHING, Filter
+from edgeai.links import without_targets
+from edgeai.records import (
+    Answer,
+    Chunk,
+    Citation,
+    Document,
+    Embedder,
+    Hit,
+    Mode,
+    Passage,
+    Piece,
+    Progress,
+    ProgressCallback,
+    Retrieval,
+    Skipped,
+    SyncReport,
+    Timings,
+    Turn,
+    Verdict,
+)
+from edgeai.records import Generator as TextGenerator
+from edgeai.reply import Reply
+from edgeai.store import FileState, Store
+
+BATCH_CHUNKS = 256  # embedded and committed together: enough to sort by length, little to lose on interruption
+SAMPLED_CHARACTERS = 64_000_000  # boilerplate is looked for in this much text of a sync, which is kept in memory
+
+Chunked = tuple[Document, tuple[Chunk, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """What to take, and what to note about it; `None` keeps what an earlier sync noted."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    tags: tuple[str, ...] | None = None
+    label: str | None = None
+
+
+def sync(
+    roots: Sequence[Path],
+    *,
+    store: Store,
+    embedder: Embedder,
+    options: SyncOptions | None = None,
+    progress: ProgressCallback = lambda _: None,
+) -> SyncReport:
+    """Bring the index in line with the files below `roots`.
+
+    Raises `PathNotFound` for a missing root and `NothingToIndex` when there is nothing to read. A file that cannot be
+    read is reported in `skipped`; its earlier version, if any, stays. Interrupted at any point, the next run goes on
+    from the last committed batch.
+    """
+    began = time.perf_counter()
+    options = options or SyncOptions()
+    entries, skipped = documents.walk(roots, include=options.include, exclude=options.exclude)
+    known = store.files()
+    plan = changes.plan(
+        entries, known, _absolute(roots), documents.file_digest, lambda file: _relabelled(file, options)
+    )
+    if not entries and not plan.removed:
+        raise NothingToIndex(_nothing_to_index(roots, skipped))
+    for old, entry in plan.moved:
+        store.move(old, entry.path, modified=entry.modified)
+    for entry in plan.touched:
+        store.touch(entry.path, modified=entry.modified, size=entry.size)
+    incoming = [entry.path for entry in (*plan.added, *plan.changed)]
+    unreadable: dict[str, Skipped] = {}
+    readable = _read(incoming, known, options, unreadable)
+    written, embed_seconds = _index(readable, store, embedder, _counter(progress, len(incoming)))
+    store.remove(plan.removed)
+    return SyncReport(
+        added=tuple(entry.path for entry in plan.added if entry.path not in unreadable),
+        changed=tuple(entry.path for entry in plan.changed if entry.path not in unreadable),
+        moved=tuple(entry.path for _, entry in plan.moved),
+        removed=plan.removed,
+        unchanged=len(plan.unchanged) + len(plan.touched),
+        skipped=(*skipped, *unreadable.values()),
+        chunks=written,
+        seconds=time.perf_counter() - began,
+        embed_seconds=embed_seconds,
+    )
+
+
+def _absolute(roots: Sequence[Path]) -> list[str]:
+    return [root.expanduser().resolve().as_posix() for root in roots]
+
+
+def _relabelled(file: FileState, options: SyncOptions) -> bool:
+    wrong_label = options.label is not None and file.label != options.label
+    return wrong_label or not set(options.tags or ()) <= set(file.tags)
+
+
+def _nothing_to_index(roots: Sequence[Path], skipped: Sequence[Skipped]) -> str:
+    places = ", ".join(str(root) for root in roots)
+    why = f" ({skipped[0].path}: {skipped[0].reason})" if skipped else ""
+    return f"There is nothing to index in {places}{why}; name a folder that holds documents."
+
+
+def _read(
+    paths: Sequence[str], known: dict[str, FileState], options: SyncOptions, unreadable: dict[str, Skipped]
+) -> Iterator[Document]:
+    for path in paths:
+        before = known.get(path)
+        tags = options.tags if options.tags is not None else (before.tags if before else ())
+        label = options.label if options.label is not None else (before.label if before else "")
+        try:
+            yield documents.read_document(path, tags=tags, label=label)
+        except DocumentUnreadable as error:
+            unreadable[path] = Skipped(path, str(error))
+
+
+def _index(
+    incoming: Iterator[Document], store: Store, embedder: Embedder, count: Callable[[int], None]
+) -> tuple[int, float]:
+    """Chunk, embed and store documents; returns the chunks written and the seconds spent embedding."""
+    sample, incoming = _sample(incoming)
+    boilerplate = store.boilerplate() | chunks.repeated_blocks(sample)
+    store.set_boilerplate(boilerplate)
+
+    def count_tokens(text: str) -> int:
+        return embedder.count_tokens(without_targets(text))
+
+    parts = ((document, chunks.split(document, count_tokens, boilerplate=boilerplate)) for document in incoming)
+    return store_chunked(parts, store, embedder, count)
+
+
+def store_chunked(
+    chunked: Iterable[Chunked], store: Store, embedder: Embedder, count: Callable[[int], None]
+) -> tuple[int, float]:
+    """Embed and write documents batch by batch; returns the chunks written and the seconds spent embedding.
+
+    `count` is told after every commit how many documents it held.
+    """
+    written, seconds = 0, 0.0
+    for batch in _batches(chunked):
+        texts = [_embedded_text(document, chunk) for document, parts in batch for chunk in parts]
+        began = time.perf_counter()
+        vectors = embedder.embed_passages(texts)
+        seconds += time.perf_counter() - began
+        rows, start = [], 0
+        for document, parts in batch:
+            rows.append((document, parts, vectors[start : start + len(parts)]))
+            start += len(parts)
+        store.put_many(rows)
+        written += len(texts)
+        count(len(batch))
+    return written, seconds
+
+
+def _sample(incoming: Iterator[Document]) -> tuple[list[Document], Iterator[Document]]:
+    sample: list[Document] = []
+    size = 0
+    for document in incoming:
+        sample.append(document)
+        size += len(document.text)
+        if size > SAMPLED_CHARACTERS:
+            break
+    return sample, chain(sample, incoming)
+
+
+def _batches(chunked: Iterable[Chunked]) -> Iterator[list[Chunked]]:
+    batch: list[Chunked] = []
+    size = 0
+    for document, parts in chunked:
+        batch.append((document, parts))
+        size += len(parts)
+        if size >= BATCH_CHUNKS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _embedded_text(document: Document, chunk: Chunk) -> str:
+    """A chunk as the embedder sees it: it would not know what "it" is without the title and headings."""
+    context = chunk.context
+    title = "" if document.title in context else document.title
+    return "\n".join(part for part in (title, context, without_targets(chunk.text)) if part)
+
+
+def _counter(progress: ProgressCallback, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(Progress(done, total, "files"))
+
+    progress(Progress(0, total, "files"))
+    return count
+
+
+# ask --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """What `ask` works with. `generator` is called only once there is something to answer from; it returns None when
+    no model is installed.
+    """
+
+    store: Store
+    embedder: Embedder | None
+    generator: Callable[[], TextGenerator | None]
+
+
+def ask(
+    question: str, engines: Engines, settings: Settings, *, where: Filter = EVERYTHING, history: Sequence[Turn] = ()
+) -> Reply:
+    """Answer from the index; nothing runs before the reply is read."""
+    return Reply(_ask(question, engines, settings, where, tuple(history)))
+
+
+def _ask(
+    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...]
+) -> Generator[Piece, None, Answer]:
+    began = time.perf_counter()
+    query = followup.rewrite_question(question, history)
+    found = retrieve.search(
+        query,
+        engines.store,
+        engines.embedder,
+        limit=settings.passages,
+        candidates=settings.candidates,
+        per_document=settings.per_document,
+        where=where,
+    )
+    passages = tuple(numbered(found.hits))
+    draft = _Draft(question, query, passages, found, began, settings.budget_ms or None)
+    verdict = check.answerable(found)
+    if verdict.status == "refused":
+        return draft.refused(verdict)
+    generator = engines.generator()
+    if generator is None:
+        return draft.extractive(verdict, "no generator installed")
+    request = prompt.build_prompt(
+        question,
+        passages,
+        generator.spec.template,
+        count=generator.count_tokens,
+        context=min(settings.context, generator.spec.context),
+        max_tokens=settings.max_tokens,
+        history=history,
+    )
+    pieces: list[Piece] = []
+    sent = time.perf_counter()
+    for piece in generator.stream(request):
+        pieces.append(piece)
+        yield piece
+    return draft.generated(pieces, request.passages, verdict, generator.spec.name, sent)
+
+
+def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:
+    """Hits as the passages a prompt shows, numbered from 1."""
+    for number, hit in enumerate(hits, 1):
+        chunk = hit.chunk
+        yield Passage(
+            number,
+            chunk.text,
+            hit.path,
+            chunk.start,
+            chunk.end,
+            title=hit.title,
+            heading=chunk.heading,
+            header=chunk.header,
+            page=chunk.page,
+            modified=hit.modified,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What is known of an answer once retrieval is done."""
+
+    question: str
+    query: str
+    passages: tuple[Passage, ...]
+    found: Retrieval
+    began: float
+    budget_ms: float | None
+
+    def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
+        return self._answer(prompt.REFUSAL, verdict, mode, ())
+
+    def extractive(self, verdict: Verdict, degraded: str) -> Answer:
+        """The sentence of the passages that fits the question best."""
+        best = check.extract(self.query, self.passages)
+        if best is None:
+            return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
+        text, citation = best
+        return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded=(degraded,))
+
+    def generated(
+        self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, model: str, sent: float
+    ) -> Answer:
+        """The model's words when the passages support them, else the extractive answer."""
+        said = cite.trim_to_sentences("".join(piece.text for piece in pieces))
+        if prompt.is_refusal(said):
+            answer = self.refused(check.check(said, (), shown, verdict), "generated")
+        else:
+            text, citations = check.keep_supported(*cite.cite(said, shown), shown)
+            checked = check.check(text, citations, shown, verdict) if text else None
+            if checked is None or checked.status == "refused":
+                answer = self.extractive(verdict, "unsupported")
+            else:
+                answer = self._answer(text, checked, "generated", citations)
+        last = pieces[-1]
+        wait = (sent - self.began) * 1000
+        timings = replace(
+            answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms
+        )
+        tokens = {"prompt": last.prompt_tokens, "cached": last.cached_tokens, "output": last.output_tokens}
+        return replace(answer, model=model, timings=timings, tokens=tokens)
+
+    def _answer(
+        self, text: str, verdict: Verdict, mode: Mode, citations: tuple[Citation, ...], degraded: tuple[str, ...] = ()
+    ) -> Answer:
+        total = (time.perf_counter() - self.began) * 1000
+        timings = Timings(embed=self.found.embed_ms, search=self.found.search_ms, first_token=total, total=total)
+        return Answer(
+            self.question,
+            text,
+            verdict.status,
+            mode,
+            citations,
+            confidence=verdict.confidence,
+            degraded=degraded,
+            timings=timings,
+            budget_ms=self.budget_ms,
+            passages=self.passages,
+        )

@@ -1,0 +1,60 @@
+"""Every test has a home of its own; engines that are slow to load are shared by the session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
+from edgeai.records import GeneratorSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the user's own data or settings."""
+    for name in list(os.environ):
+        if name.startswith("EDGEAI_"):
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("EDGEAI_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Iterator[object]:
+    """The shipped embedder."""
+    from edgeai.encoders import OnnxEmbedder
+    from edgeai.registry import Registry
+
+    engine = OnnxEmbedder(Registry(offline=True).embedder(DEFAULT_EMBEDDER))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def user_home() -> str:
+    """The user's own data directory, read before any test moves it."""
+    return _USER_HOME
+
+
+_USER_HOME = os.environ.get("EDGEAI_HOME", "")
+
+
+@pytest.fixture(scope="session")
+def generator_spec(user_home: str) -> GeneratorSpec:
+    """The default generator, pulled once into the user's own data directory (about 100 MB)."""
+    import platformdirs
+
+    from edgeai.generate import quantise
+    from edgeai.registry import Registry
+
+    home = Path(user_home or platformdirs.user_data_dir("edgeai", appauthor=False))
+    registry = Registry(home, quantise=quantise)
+    if not registry.installed(DEFAULT_GENERATOR):
+        registry.pull(DEFAULT_GENERATOR)
+    return registry.generator(DEFAULT_GENERATOR)

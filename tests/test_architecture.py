@@ -1,0 +1,134 @@
+"""The rules of the layout, checked on the source itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "edgeai"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A module imports only modules of earlier layers: read from top to bottom, nothing is used before it is explained.
+LAYERS = [
+    ["errors", "records"],
+    ["changes", "config", "filters", "links", "reply", "sentences", "terms"],
+    ["cite", "followup", "prompt", "segments"],
+    ["chunks"],
+    ["documents", "encoders", "llama", "registry", "sessions", "store"],
+    ["check", "generate", "retrieve"],
+    ["bench", "doctor", "pipeline"],
+    ["transfer"],
+    ["assistant"],
+    ["cli", "__init__"],
+    ["__main__"],
+]
+HEAVY = ["numpy", "onnxruntime", "llama_cpp", "sqlite_vec", "apsw", "tokenizers", "rich", "bs4", "prompt_toolkit"]
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "charset_normalizer": "charset-normalizer",
+    "huggingface_hub": "huggingface-hub",
+    "llama_cpp": "llama-cpp-python",
+    "markdown_it": "markdown-it-py",
+    "prompt_toolkit": "prompt-toolkit",
+    "sqlite_vec": "sqlite-vec",
+}
+
+
+def module_name(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of everything a file imports, at any depth, type-checking blocks included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "edgeai":
+                names.update(f"edgeai.{alias.name}" for alias in node.names)
+            elif node.module:
+                names.add(node.module)
+    return names
+
+
+def layer_of(module: str) -> int:
+    return next(layer for layer, modules in enumerate(LAYERS) if module in modules)
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {module_name(path) for path in FILES} == {module for layer in LAYERS for module in layer}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_imports_only_earlier_layers(path: Path) -> None:
+    own = module_name(path)
+    others = {name.split(".")[1] for name in imported(path) if name.startswith("edgeai.")} - {own, "__version__"}
+    for other in others:
+        assert layer_of(other) < layer_of(own), f"{own} imports {other}, which comes after it"
+
+
+def test_every_third_party_import_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!~ ]", item)[0].lower() for item in project["dependencies"]}
+    for path in FILES:
+        for name in imported(path):
+            top = name.split(".")[0]
+            if top != "edgeai" and top not in sys.stdlib_module_names:
+                assert DISTRIBUTIONS.get(top, top) in declared, f"{path.name} imports {top}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert source.count("\n") <= 400
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            body = node.body[1].lineno if documented and len(node.body) > 1 else first.lineno
+            assert (node.end_lineno or 0) - body < 50, f"{path.name}:{node.name}"
+
+
+LIGHT = [
+    "import edgeai",
+    "import edgeai.cli",
+    "from edgeai.cli import main; main(['--help'], standalone_mode=False)",
+]
+
+
+@pytest.mark.parametrize("statement", LIGHT)
+def test_importing_and_help_load_nothing_heavy(statement: str) -> None:
+    script = f"import sys\n{statement}\nprint([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+ONLY_USERS = {
+    "llama_cpp": {"llama"},
+    "apsw": {"store", "doctor"},
+    "onnxruntime": {"encoders", "doctor"},
+    "huggingface_hub": {"registry"},
+    "rich": {"cli"},
+}
+
+
+@pytest.mark.parametrize("library", ONLY_USERS)
+def test_each_engine_is_known_to_one_module(library: str) -> None:
+    users = {module_name(path) for path in FILES if library in {name.split(".")[0] for name in imported(path)}}
+    assert users <= ONLY_USERS[library]
+
+
+def test_nothing_in_the_library_prints() -> None:
+    for path in FILES:
+        if path.parent.name != "cli":
+            calls = [n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Call)]
+            assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path.name

@@ -1,0 +1,245 @@
+"""The two stories end to end on real files, real SQLite and the shipped embedder; the generator is scripted where its
+words matter, and real in test_end_to_end.py."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import edgeai
+from edgeai import pipeline, prompt
+from edgeai.config import Settings
+from edgeai.errors import EmbedderMismatch, IndexMissing, NothingToIndex, PathNotFound
+from edgeai.records import ChatTemplate, GeneratorSpec, Piece
+
+LEAVE = "# Leave\n\n## Parental leave\n\nParents may take 20 weeks of paid parental leave for each child.\n"
+TRAVEL = "# Travel\n\nFlights are booked only when the train takes more than six hours.\n"
+
+
+class Scripted:
+    """A generator that says one sentence, whatever it is asked."""
+
+    def __init__(self, says: str) -> None:
+        template = ChatTemplate(("<s>", "$system"), ("</s>",), ("</s>",), {"<s>": 1, "</s>": 2})
+        self.spec = GeneratorSpec("scripted", "", "", template)
+        self.says = says
+        self.prompts: list[str] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def stream(self, request):
+        self.prompts.append("".join(segment.text for segment in request.segments))
+        for word in self.says.split(" "):
+            yield Piece(word + " ")
+        yield Piece("", finish="stop", prompt_tokens=9, output_tokens=3)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "leave.md").write_text(LEAVE)
+    (folder / "travel.md").write_text(TRAVEL)
+    return folder
+
+
+@pytest.fixture
+def assistant(tmp_path: Path):
+    with edgeai.Assistant(tmp_path / "notes.db", model="none") as opened:
+        yield opened
+
+
+def names(paths) -> list[str]:
+    return [Path(path).name for path in paths]
+
+
+def ask(assistant, docs, generator, question, **options):
+    assistant.sync(docs)
+    engines = pipeline.Engines(assistant.open_store(), assistant.embedder, lambda: generator)
+    return pipeline.ask(question, engines, Settings(), **options)
+
+
+def test_sync_reports_what_changed_and_a_second_sync_does_nothing(assistant, docs):
+    first = assistant.sync(docs)
+    assert names(first.added) == ["leave.md", "travel.md"]
+    assert first.chunks == 2
+    second = assistant.sync(docs)
+    assert (second.unchanged, second.chunks, second.added) == (2, 0, ())
+    assert assistant.check() == []
+
+
+def test_sync_follows_edits_moves_and_deletions(assistant, docs):
+    assistant.sync(docs)
+    (docs / "leave.md").write_text(LEAVE.replace("20 weeks", "26 weeks"))
+    (docs / "travel.md").rename(docs / "trips.md")
+    report = assistant.sync(docs)
+    assert names(report.changed) == ["leave.md"]
+    assert names(report.moved) == ["trips.md"]
+    assert report.removed == ()
+    assert "26 weeks" in assistant.search("parental leave")[0].chunk.text
+    (docs / "trips.md").unlink()
+    assert names(assistant.sync(docs).removed) == ["trips.md"]
+    assert {Path(hit.path).name for hit in assistant.search("flights train hours")} == {"leave.md"}
+    assert assistant.check() == []
+
+
+def test_an_edit_is_answered_from_the_new_text_at_once(assistant, docs):
+    assistant.sync(docs)
+    for weeks in (21, 22, 23):
+        (docs / "leave.md").write_text(LEAVE.replace("20 weeks", f"{weeks} weeks"))
+        assistant.sync(docs)
+        assert f"{weeks} weeks" in assistant.ask("How long is parental leave?").answer.text
+
+
+def test_one_bad_file_never_stops_the_rest(assistant, docs):
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7 this is not a PDF")
+    (docs / "empty.txt").write_text("")
+    report = assistant.sync(docs)
+    assert names(report.added) == ["leave.md", "travel.md"]
+    assert sorted(names(item.path for item in report.skipped)) == ["broken.pdf", "empty.txt"]
+    assert all(item.reason for item in report.skipped)
+
+
+def test_tags_and_labels_stay_until_they_are_changed(assistant, docs):
+    assistant.sync(docs / "leave.md", tags=["people"], label="hr")
+    (docs / "leave.md").write_text(LEAVE + "\nMore.\n")
+    assistant.sync(docs)
+    file = assistant.open_store().files()[(docs / "leave.md").resolve().as_posix()]
+    assert (file.tags, file.label) == (("people",), "hr")
+    assistant.sync(docs, label="")
+    assert all(file.label == "" for file in assistant.open_store().files().values())
+
+
+def test_a_caller_restricted_to_labels_never_sees_other_documents(tmp_path, assistant, docs):
+    assistant.sync(docs / "travel.md")
+    assistant.sync(docs / "leave.md", label="hr")
+    settings = Settings(model="none", labels="sales")
+    with edgeai.Assistant(assistant.index, settings=settings) as restricted:
+        assert names({hit.path for hit in restricted.search("parental leave")}) == ["travel.md"]
+        answer = restricted.ask("How long is parental leave?").answer
+        assert "20 weeks" not in answer.text
+        assert restricted.document(docs / "leave.md") is None
+    with edgeai.Assistant(assistant.index, settings=Settings(model="none", labels="hr")) as allowed:
+        assert "20 weeks" in allowed.ask("How long is parental leave?").answer.text
+
+
+def test_citations_are_exact_slices_of_the_document(assistant, docs):
+    assistant.sync(docs)
+    answer = assistant.ask("How long is parental leave?").answer
+    assert (answer.status, answer.mode) == ("answered", "extractive")
+    for citation in answer.citations:
+        document = assistant.document(citation.path)
+        assert document.text[citation.start : citation.end] == citation.quote
+    assert "no generator" in answer.degraded[0]
+
+
+def test_a_supported_sentence_is_shown_with_its_citation(assistant, docs):
+    said = "Parents may take 20 weeks of paid parental leave [1]."
+    answer = ask(assistant, docs, Scripted(said), "How long is parental leave?").answer
+    assert (answer.text, answer.mode, answer.status) == (said, "generated", "answered")
+    assert [citation.n for citation in answer.citations] == [1]
+    assert answer.timings.total >= answer.timings.embed + answer.timings.search > 0
+
+
+def test_an_invented_number_never_reaches_the_user(assistant, docs):
+    generator = Scripted("Parents may take 52 weeks of paid parental leave [1].")
+    answer = ask(assistant, docs, generator, "How long is parental leave?").answer
+    assert "52" not in answer.text
+    assert answer.mode == "extractive"
+    assert "20 weeks" in answer.text
+
+
+def test_the_models_refusal_is_a_refusal(assistant, docs):
+    answer = ask(assistant, docs, Scripted(prompt.REFUSAL), "Who approves parental leave?").answer
+    assert (answer.text, answer.status, answer.citations) == (prompt.REFUSAL, "refused", ())
+
+
+def test_nothing_found_means_no_model_is_even_asked_for(assistant, docs):
+    assistant.sync(docs)
+
+    def never():
+        raise AssertionError("the generator was asked for")
+
+    engines = pipeline.Engines(assistant.open_store(), assistant.embedder, never)
+    answer = pipeline.ask("Which exoplanets orbit Trappist?", engines, Settings()).answer
+    assert (answer.text, answer.status) == (prompt.REFUSAL, "refused")
+
+
+def test_a_follow_up_finds_what_the_conversation_is_about(assistant, docs):
+    generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    history = (edgeai.Turn("Is there paid parental leave?", "Yes, parents may take paid parental leave [1]."),)
+    answer = ask(assistant, docs, generator, "How long is it?", history=history).answer
+    assert Path(answer.passages[0].path).name == "leave.md"
+    assert "Is there paid parental leave?" in generator.prompts[0]
+
+
+def test_errors_name_what_is_missing(assistant, tmp_path):
+    with pytest.raises(IndexMissing):
+        assistant.search("anything")
+    with pytest.raises(PathNotFound):
+        assistant.sync(tmp_path / "nowhere")
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(NothingToIndex):
+        assistant.sync(tmp_path / "hollow")
+
+
+def test_an_index_of_another_embedder_is_refused_and_can_be_rebuilt(assistant, docs):
+    assistant.sync(docs)
+    assistant.open_store()
+    import apsw
+
+    connection = apsw.Connection(str(assistant.index))
+    connection.execute("UPDATE meta SET value = json_set(value, '$.embedder', 'another') WHERE key = 'maker'")
+    connection.close()
+    with edgeai.Assistant(assistant.index, model="none") as opened:
+        with pytest.raises(EmbedderMismatch, match="--rebuild"):
+            opened.search("leave")
+        assert len(opened.sync(docs, rebuild=True).added) == 2
+        assert opened.search("parental leave")
+        assert opened.check() == []
+
+
+def test_many_threads_may_ask_while_one_syncs(assistant, docs):
+    assistant.sync(docs)
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(5):
+                text = assistant.ask("How long is parental leave?").answer.text
+                if "weeks" not in text:
+                    wrong.append(text)
+        except Exception as error:  # the thread must not die silently
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for weeks in range(5):
+        (docs / "leave.md").write_text(LEAVE.replace("20 weeks", f"{weeks + 30} weeks"))
+        os.utime(docs / "leave.md", (time.time() + weeks, time.time() + weeks))
+        assistant.sync(docs)
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_an_export_imports_to_the_same_answers(assistant, docs, tmp_path):
+    from edgeai.transfer import export_lines, import_lines
+
+    assistant.sync(docs, tags=["t"], label="hr")
+    lines = list(export_lines(assistant.open_store()))
+    with edgeai.Assistant(tmp_path / "copy.db", model="none") as copy:
+        assert import_lines(lines, store=copy.open_store(create=True), embedder=copy.embedder) == 2
+        assert copy.check() == []
+        original, again = assistant.search("parental leave"), copy.search("parental leave")
+        assert [(hit.path, hit.chunk) for hit in original] == [(hit.path, hit.chunk) for hit in again]
+        assert {file.label for file in copy.open_store().files().values()} == {"hr"}
