@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence
@@ -34,6 +34,13 @@ SUPPORT_WEAK = 0.7  # below this an answer is shown, but marked as weakly suppor
 NUMBER_BONUS = 0.25  # for a sentence with a number when the question asks for one, a share of the question's content
 PLACE_WEIGHT = 0.5  # a word of the title or headings counts less than one of the sentence itself
 RANK_PENALTY = 0.1  # later passages were found to fit less
+COMPARED = 8  # sentences whose vectors are worth computing, about 3 ms each
+SIMILARITY_WEIGHT = 1.0  # of a cosine, against the share of the question's words; the plateau is 1 to 2
+
+_ECHO = re.compile(r"^#|\s>\s")  # a heading, or the heading path that the prompt puts above a passage
+
+Similarity = Callable[[str, Sequence[str]], Sequence[float]]
+
 _RULE = re.compile(r"\|?[\s:|-]*-[\s:|-]*")  # the line below a table's header
 _ASKS_NUMBER = re.compile(
     r"\b(?:how (?:long|many|much|old|often)|when|what (?:time|date|year)|wann|wie (?:lange|viele?)|quand|combien|cuándo"
@@ -98,42 +105,68 @@ def keep_supported(
 ) -> tuple[str, tuple[Citation, ...]]:
     """The sentences of a cited answer that their own passages support, with their citations; ("", ()) when none is.
 
-    For models that go on talking: unsupported sentences are dropped and the others kept in order.
+    For models that go on talking: unsupported sentences, repetitions and echoed headings are dropped, the others kept
+    in order.
     """
     kept: list[str] = []
+    said: set[str] = set()
     position = 0
     for start, end in sentences(text):
         sentence = text[start:end]
+        bare = " ".join(MARK.sub("", sentence).split())
         marked = {int(number) for number in MARK.findall(sentence)}
-        if _holds(sentence, [quote for quote in citations if quote.n in marked], passages):
+        quotes = [quote for quote in citations if quote.n in marked]
+        if bare not in said and not _ECHO.search(bare) and _holds(sentence, quotes, passages):
             kept += [text[position:start], sentence]
+            said.add(bare)
         position = end
     return cite("".join(kept), passages)
 
 
-def extract(question: str, passages: Sequence[Passage]) -> tuple[str, Citation] | None:
-    """The sentence of the passages that shares most with the question, as an answer with its mark, and its citation.
+def answers(question: str, citations: Sequence[Citation]) -> bool:
+    """Whether some quoted sentence, headings aside, shares a content word or number with the question."""
+    asked = content(question)
+    return any(len(asked & evidence(quote.quote)) > 0 for quote in citations if not quote.quote.startswith("#"))
 
-    Headings, questions and sentences that only repeat the question are no answers, but what follows them inherits their
-    words, as the rows of a table do those of its header. None when no sentence shares anything with the question.
+
+def extract(
+    question: str, passages: Sequence[Passage], similarity: Similarity | None = None
+) -> tuple[str, Citation] | None:
+    """The sentence of the passages that fits the question best, as an answer with its mark, and its citation.
+
+    Sentences are scored by the words they share with the question and, for the best `COMPARED` of them, by
+    `similarity`: cosines of the question with each of the texts given. Headings, questions and sentences that only
+    repeat the question are no answers, but what follows them inherits their words, as the rows of a table do those of
+    its header. None when no sentence shares anything with the question.
     """
+    scored = sorted(_scored(question, passages), key=lambda candidate: -candidate[0])[:COMPARED]
+    if not scored:
+        return None
+    cosines: Sequence[float] = [0.0] * len(scored)
+    if similarity is not None:
+        cosines = similarity(
+            question, [f"{passage.title}\n{passage.text[slice(*span)]}" for _, passage, span in scored]
+        )
+    _, passage, span = max(
+        zip(scored, cosines, strict=True), key=lambda pair: pair[0][0] + SIMILARITY_WEIGHT * pair[1]
+    )[0]
+    best = citation(passage, span)
+    return f"{' '.join(best.quote.split())} [{best.n}]", best
+
+
+def _scored(question: str, passages: Sequence[Passage]) -> Iterator[tuple[float, Passage, Span]]:
+    """Every sentence that shares something with the question, with the share (0 to a little over 1)."""
     asked = content(question)
     shown = Evidence(passages)
-    all_asked = shown.weight(asked)
+    all_asked = shown.weight(asked) or 1.0
     wants_number = _ASKS_NUMBER.search(question) is not None
-    best, score = None, 0.0
     for rank, passage in enumerate(passages):
         place = evidence(" ".join((passage.title, *passage.heading, passage.header)))
         for span, held, own in _candidates(passage, shown.sentences[passage.number], asked):
             common = shown.weight(asked & held) + PLACE_WEIGHT * shown.weight((asked & place) - held)
-            if common and wants_number and own.numbers - asked.numbers:
-                common += NUMBER_BONUS * all_asked
-            value = common / (1 + RANK_PENALTY * rank)
-            if value > score:
-                best, score = citation(passage, span), value
-    if best is None:
-        return None
-    return f"{' '.join(best.quote.split())} [{best.n}]", best
+            if common:
+                bonus = NUMBER_BONUS if wants_number and own.numbers - asked.numbers else 0.0
+                yield (common / all_asked + bonus) / (1 + RANK_PENALTY * rank), passage, span
 
 
 def _cited(citations: Sequence[Citation], passages: Sequence[Passage]) -> Content:

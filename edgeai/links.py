@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 # Behind a closing bracket, and looking like an address: an index and a call, as in `table[0](row)`, stays.
-_TARGET = re.compile(r"(?<=\])\((?=[^()\s]*[/.#:@])(?:[^()\s]|\([^()\s]*\))+(?:\s+\"[^\"\n]*\")?\)")
+# `{% … %}` is how site generators (Jekyll, Hugo) write an address.
+_ADDRESS = r"(?:\{%[^%\n]*%\}|(?=[^()\s]*[/.#:@])(?:[^()\s]|\([^()\s]*\))+)"
+_TARGET = re.compile(rf"(?<=\])\({_ADDRESS}(?:\s+\"[^\"\n]*\")?\)")
 
 
 def without_targets(text: str) -> str:

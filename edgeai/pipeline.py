@@ -246,13 +246,13 @@ def _ask(
         where=where,
     )
     passages = tuple(numbered(found.hits))
-    draft = _Draft(question, query, passages, found, began, settings.budget_ms or None)
+    draft = _Draft(question, query, passages, found, began, settings.budget_ms or None, engines.embedder)
     verdict = check.answerable(found)
     if verdict.status == "refused":
         return draft.refused(verdict)
     generator = engines.generator()
     if generator is None:
-        return draft.extractive(verdict, "no generator installed")
+        return draft.extractive(verdict, *(() if settings.model == "none" else ("no generator installed",)))
     request = prompt.build_prompt(
         question,
         passages,
@@ -298,33 +298,44 @@ class _Draft:
     found: Retrieval
     began: float
     budget_ms: float | None
+    embedder: Embedder | None
 
     def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
         return self._answer(prompt.REFUSAL, verdict, mode, ())
 
-    def extractive(self, verdict: Verdict, degraded: str) -> Answer:
+    def extractive(self, verdict: Verdict, *degraded: str) -> Answer:
         """The sentence of the passages that fits the question best."""
-        best = check.extract(self.query, self.passages)
+        compare = self._similarity if self.embedder else None
+        # The question as rewritten repeats what was asked before, so it comes second.
+        best = check.extract(self.question, self.passages, compare) or check.extract(self.query, self.passages, compare)
         if best is None:
             return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
         text, citation = best
-        return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded=(degraded,))
+        return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded)
+
+    def _similarity(self, question: str, texts: Sequence[str]) -> list[float]:
+        if self.embedder is None:
+            return [0.0] * len(texts)
+        cosines: list[float] = (self.embedder.embed_passages(texts) @ self.embedder.embed_query(question)).tolist()
+        return cosines
 
     def generated(
         self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, model: str, sent: float
     ) -> Answer:
         """The model's words when the passages support them, else the extractive answer."""
-        said = cite.trim_to_sentences("".join(piece.text for piece in pieces))
+        last = pieces[-1]
+        said = "".join(piece.text for piece in pieces).strip()
+        if last.finish == "length":
+            said = cite.trim_to_sentences(said)
         if prompt.is_refusal(said):
             answer = self.refused(check.check(said, (), shown, verdict), "generated")
         else:
             text, citations = check.keep_supported(*cite.cite(said, shown), shown)
-            checked = check.check(text, citations, shown, verdict) if text else None
-            if checked is None or checked.status == "refused":
-                answer = self.extractive(verdict, "unsupported")
+            verdict_on_text = check.check(text, citations, shown, verdict)
+            if verdict_on_text.status == "answered" and check.answers(self.query, citations):
+                answer = self._answer(text, verdict_on_text, "generated", citations)
             else:
-                answer = self._answer(text, checked, "generated", citations)
-        last = pieces[-1]
+                answer = self.extractive(verdict, "unsupported")
         wait = (sent - self.began) * 1000
         timings = replace(
             answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -289,20 +290,26 @@ def test_at_a_terminal_lines_are_edited_and_control_keys_do_what_the_help_says(d
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environ) as running:
         os.close(terminal)
 
-        def until(expected: bytes) -> bytes:
+        def until(*expected: bytes) -> None:
             seen = b""
-            while expected not in seen:
-                seen += os.read(controller, 4096)
-            return seen
+            for part in expected:
+                while part not in seen:
+                    assert select.select([controller], [], [], 30)[0], seen
+                    seen += os.read(controller, 4096)
+                seen = seen.partition(part)[2]
 
-        until(b"Ctrl-D leaves")
-        os.write(controller, b"discarded\x03\x03")
-        until(b"Type /exit")
-        os.write(controller, b"How long is\x1b\rparental leave?\r")
-        until(b" ms ")
-        os.write(controller, b"\x04")
-        until(b"--continue")
-        assert running.wait(timeout=30) == 0
+        ready = b"\x1b[?2004h"  # the line editor switches bracketed paste on when it starts to read
+        try:
+            until(b"Ctrl-D leaves", ready)
+            os.write(controller, b"discarded\x03\x03")
+            until(b"Type /exit", ready)
+            os.write(controller, b"How long is\x1b\rparental leave?\r")
+            until(b"20 weeks", b" ms ", ready)
+            os.write(controller, b"\x04")
+            until(b"--continue")
+            assert running.wait(timeout=30) == 0
+        finally:
+            running.kill()  # a test that fails must not leave it waiting
     os.close(controller)
     assert [exchange.question for exchange in sessions.latest().exchanges] == ["How long is\nparental leave?"]
     assert "parental leave?" in (home / "history").read_text(encoding="utf-8")

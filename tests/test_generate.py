@@ -347,15 +347,22 @@ def test_cores_are_counted_within_what_is_visible():
 
 
 @pytest.mark.real
-def test_the_default_generator_answers_from_a_passage(open_generator, generator_spec):
+def test_the_default_generator_writes_words_and_reuses_the_prefix(open_generator, generator_spec):
     generator = open_generator(generator_spec)
-    text = "Employees get twelve weeks of paid parental leave, and may take it in two parts."
-    prompt = build_prompt(
-        "How many weeks of parental leave do employees get?",
-        [Passage(1, text, "/leave.md", 0, len(text), title="Leave")],
-        generator_spec.template,
-        count=generator.count_tokens,
-        context=1024,
-    )
-    said = answer(generator, prompt)
-    assert "twelve" in said or "12" in said
+    prompts = [
+        build_prompt(
+            "How many weeks of parental leave do employees get?",
+            [Passage(1, text, "/leave.md", 0, len(text), title="Leave")],
+            generator_spec.template,
+            count=generator.count_tokens,
+            context=1024,
+        )
+        for text in (LEAVE, POLICY)
+    ]
+    generator.warm(prefix_segments(generator_spec.template))
+    for prompt in prompts:
+        *pieces, last = generator.stream(prompt)
+        said = "".join(piece.text for piece in pieces)
+        assert len(said.split()) >= 3
+        assert "<|" not in said
+        assert 0 < last.cached_tokens < last.prompt_tokens <= 1024 - prompt.max_tokens

@@ -11,6 +11,7 @@ from edgeai.links import without_targets
         ("See [the guide](https://a.example/x_(y)) now.", "See [the guide] now."),
         ('![logo](img/logo.png "Our logo")', "![logo]"),
         ("[up](#top) and [mail](mailto:a@b.example)", "[up] and [mail]"),
+        ('Ask [the office]({% page "/piv/" %}) first', "Ask [the office] first"),
         ("table[0](row) and [note] (see there)", "table[0](row) and [note] (see there)"),
     ],
 )

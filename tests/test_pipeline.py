@@ -138,7 +138,7 @@ def test_citations_are_exact_slices_of_the_document(assistant, docs):
     for citation in answer.citations:
         document = assistant.document(citation.path)
         assert document.text[citation.start : citation.end] == citation.quote
-    assert "no generator" in answer.degraded[0]
+    assert answer.degraded == ()  # nothing was cut: no generator is what was asked for
 
 
 def test_a_supported_sentence_is_shown_with_its_citation(assistant, docs):
