@@ -31,12 +31,16 @@ ANSWERABLE_FLOOR = 0.25
 SUPPORT_FLOOR = 0.5  # share of its content found in the cited passages, below which a statement counts as unsupported
 SUPPORT_WEAK = 0.7  # below this an answer is shown, but marked as weakly supported
 
+KEPT_SENTENCES = 2  # of a generated answer: one is asked for, conflicts take two
 NUMBER_BONUS = 0.25  # for a sentence with a number when the question asks for one, a share of the question's content
 PLACE_WEIGHT = 0.5  # a word of the title or headings counts less than one of the sentence itself
 RANK_PENALTY = 0.1  # later passages were found to fit less
 COMPARED = 8  # sentences whose vectors are worth computing, about 3 ms each
 SIMILARITY_WEIGHT = 1.0  # of a cosine, against the share of the question's words; the plateau is 1 to 2
 
+# A verb denied in English, where nothing in the quoted words is negative: small models get this wrong.
+_DENIES = re.compile(r"\b(?:do|does|did|is|are|was|were|has|have|can|could|will|would|must|may)(?:\s+not\b|n[’']t\b)")
+_NEGATIVE = re.compile(r"\b(?:not|no|nor|none|never|nobody|nothing|cannot|without)\b|n[’']t\b", re.IGNORECASE)
 _ECHO = re.compile(r"^#|\s>\s")  # a heading, or the heading path that the prompt puts above a passage
 
 Similarity = Callable[[str, Sequence[str]], Sequence[float]]
@@ -116,7 +120,12 @@ def keep_supported(
         bare = " ".join(MARK.sub("", sentence).split())
         marked = {int(number) for number in MARK.findall(sentence)}
         quotes = [quote for quote in citations if quote.n in marked]
-        if bare not in said and not _ECHO.search(bare) and _holds(sentence, quotes, passages):
+        if (
+            len(said) < KEPT_SENTENCES
+            and bare not in said
+            and not _ECHO.search(bare)
+            and _holds(sentence, quotes, passages)
+        ):
             kept += [text[position:start], sentence]
             said.add(bare)
         position = end
@@ -177,6 +186,8 @@ def _cited(citations: Sequence[Citation], passages: Sequence[Passage]) -> Conten
 
 
 def _holds(sentence: str, citations: Sequence[Citation], passages: Sequence[Passage]) -> bool:
+    if _DENIES.search(sentence) and not any(_NEGATIVE.search(quote.quote) for quote in citations):
+        return False
     return support(sentence, citations, passages) >= SUPPORT_FLOOR and not unsupported_numbers(
         sentence, citations, passages
     )

@@ -134,3 +134,17 @@ def test_an_extract_is_an_exact_quote(question, text):
 def test_nothing_in_common_gives_no_extract():
     assert extract("Bananas?", SHOWN) is None
     assert extract("How long is leave?", ()) is None
+
+
+def test_a_denial_that_no_quoted_word_makes_is_not_kept():
+    passages = [Passage(1, "The canteen opens at 11:30 and closes at 14:00.", "/a.txt", 0, 47)]
+    text, citations = cite("The canteen does not close at 14:00 [1].", passages)
+    assert keep_supported(text, citations, passages) == ("", ())
+    text, citations = cite("The canteen closes at 14:00 [1].", passages)
+    assert keep_supported(text, citations, passages)[0] == "The canteen closes at 14:00 [1]."
+
+
+def test_at_most_two_different_sentences_of_a_talkative_model_are_kept():
+    passages = [Passage(1, "Cats purr. Dogs bark. Cows moo.", "/a.txt", 0, 31)]
+    said = "Cats purr [1]. Cats purr [1]. Dogs bark [1]. Cows moo [1]."
+    assert keep_supported(*cite(said, passages), passages)[0] == "Cats purr [1]. Dogs bark [1]."

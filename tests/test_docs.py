@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from edgeai.cli import COMMANDS, main
 from edgeai.config import Settings
@@ -50,7 +49,7 @@ def documented_invocations() -> list[str]:
 
 
 @pytest.mark.parametrize("line", documented_invocations())
-def test_every_documented_command_line_parses(line):
+def test_every_documented_command_line_parses(line, tmp_path, monkeypatch):
     arguments = shlex.split(line.split("  #")[0].split(" | ")[0].split(" > ")[0])[1:]
     command: click.Command = main
     while isinstance(command, click.Group):
@@ -61,11 +60,11 @@ def test_every_documented_command_line_parses(line):
         assert found, f"no command {name}"
         command = found
     files = [param.name for param in command.params if isinstance(param.type, click.File)]
-    with CliRunner().isolated_filesystem():
-        for argument in arguments:
-            if files and "." in argument and not argument.startswith("-"):
-                Path(argument).touch()
-        command.make_context(command.name or "", list(arguments))
+    monkeypatch.chdir(tmp_path)
+    for argument in arguments:
+        if files and "." in argument and not argument.startswith("-"):
+            Path(argument).touch()
+    command.make_context(command.name or "", list(arguments))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
