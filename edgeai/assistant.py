@@ -95,6 +95,10 @@ class Assistant:
         """
         from edgeai import pipeline
 
+        if not paths:
+            raise UsageProblem("There is nothing to index without a path; name files or folders.")
+        if any(isinstance(given, str) for given in (include, exclude, tags)):
+            raise UsageProblem("include, exclude and tags are lists; write ['draft'] instead of 'draft'.")
         options = pipeline.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
         roots = [Path(path) for path in paths]
 
@@ -219,7 +223,7 @@ class Assistant:
         return Maker(spec.name, spec.digest, spec.dimension, CHUNKER)
 
     def close(self) -> None:
-        """Free the models and close the index."""
+        """Free the models and close the index; a later call opens what it needs again."""
         with self._lock:
             for engine in (self._generator, self._embedder, self._store):
                 if engine is not None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from edgeai.errors import DocumentUnreadable
+
 
 class Listed(Protocol):
     """A file seen on disk."""
@@ -50,17 +52,20 @@ def plan(
     roots: Iterable[str],
     digest: Callable[[str], str],
     stale: Callable[[K], bool] = lambda _: False,
+    unseen: Iterable[str] = (),
 ) -> Plan:
     """Compare the files on disk below `roots` with what the index knows.
 
     `digest` gives the SHA-256 of a path and is called only for files whose size or modification time differ. `stale`
-    marks known files that are to be indexed again although their bytes are the same. Files the index knows outside of
-    `roots` are left alone.
+    marks known files that are to be indexed again although their bytes are the same. A file for which `digest` raises
+    `DocumentUnreadable` counts as new or changed. Files the index knows outside of `roots`, and those at or below the
+    `unseen` paths, which could not be looked at, are left alone.
     """
-    roots = tuple(roots)
+    roots, unseen = tuple(roots), tuple(unseen)
     on_disk = {entry.path: entry for entry in entries}
-    gone = {path for path in known if path not in on_disk and _below(path, roots)}
-    gone_by_digest = {known[path].digest: path for path in sorted(gone, reverse=True)}
+    missing = {path for path in known if path not in on_disk}
+    gone = {path for path in missing if _below(path, roots) and not _below(path, unseen)}
+    gone_by_digest = {known[path].digest: path for path in sorted(gone, reverse=True) if not stale(known[path])}
     unchanged: list[str] = []
     touched: list[Listed] = []
     moved: list[tuple[str, Listed]] = []
@@ -74,7 +79,11 @@ def plan(
         if before and (before.size, before.modified) == (entry.size, entry.modified):
             unchanged.append(entry.path)
             continue
-        content = digest(entry.path)
+        try:
+            content = digest(entry.path)
+        except DocumentUnreadable:  # whoever reads it will say why
+            (changed if before else added).append(entry)
+            continue
         if before:
             (touched if before.digest == content else changed).append(entry)
         elif content in gone_by_digest:

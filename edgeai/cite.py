@@ -36,15 +36,19 @@ _GROUPED = re.compile(r"\d{1,3}(?:[.,'’\u00a0\u202f]\d{3})+")
 _LIST_NUMBER = re.compile(r"(?m)^\s*\d{1,3}[.)]\s")
 
 _NUMBERS = r"\d{1,2}(?:\s*(?:,|;|&|and)\s*\d{1,2})*"
+_CODE = re.compile(r"`[^`\n]*`")
 _LOOSE_MARK = re.compile(
-    rf"(?P<code>`[^`\n]*`)"
+    rf"(?P<code>{_CODE.pattern})"
     rf"|(?P<gap>[ \t]*)[\[［【]\s*(?:passages?\s*)?(?P<bracketed>{_NUMBERS})\s*[\]］】]"
     rf"|\(passages?\s+(?P<enclosed>{_NUMBERS})\)"
     rf"|\bpassages?\s+\[?(?P<named>{_NUMBERS})\b\]?",
     re.IGNORECASE,
 )
-_REPEATED_MARK = re.compile(r"(\[\d{1,2}\])(?:\s*\1)+")
+_REPEATED_MARK = re.compile(r"(\[\d{1,2}\])(?:[ \t]*\1)+")
+_MARKS_ALONE = re.compile(r"(?<=\S)\s*\n\s*(?=(?:\[\d{1,2}\][ \t]*)+(?:\n|$))")  # on a line below what they cite
+_ONLY_MARKS = re.compile(r"(?:\[\d{1,2}\][ \t.]*)+")
 MARK = re.compile(r"\s*\[(\d{1,2})\]")
+_CLOSING = re.compile(r"[.!?…。！？]*[\"'”’」』)]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +98,10 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[str, tuple[Citation,
     citations: list[Citation] = []
     text = _clean_marks(answer, shown.by_number)
     position = 0
-    for start, end in sentences(text):
+    for start, end in _sentences_with_marks(text):
         sentence = text[start:end]
         said = content(sentence)
-        numbers = [int(number) for number in MARK.findall(sentence)]
+        numbers = _marked(sentence, shown.by_number)
         if not numbers and (best := shown.attribute(said)):
             numbers = [best]
             sentence = _with_mark(sentence, best)
@@ -217,13 +221,27 @@ def _clean_marks(answer: str, known: Container[int]) -> str:
 
     while (cleaned := _LOOSE_MARK.sub(replacement, answer)) != answer:  # a removed mark can leave another behind
         answer = cleaned
-    return _REPEATED_MARK.sub(r"\1", answer).strip()
+    return _REPEATED_MARK.sub(r"\1", _MARKS_ALONE.sub(" ", answer)).strip()
+
+
+def _sentences_with_marks(text: str) -> list[Span]:
+    """Sentences, each with the marks that stand alone behind it."""
+    spans: list[Span] = []
+    for start, end in sentences(text):
+        if spans and _ONLY_MARKS.fullmatch(text[start:end]):
+            start = spans.pop()[0]
+        spans.append((start, end))
+    return spans
+
+
+def _marked(sentence: str, known: Container[int]) -> list[int]:
+    """The passages a sentence cites; brackets in code are no marks."""
+    return [int(number) for number in MARK.findall(_CODE.sub("", sentence)) if int(number) in known]
 
 
 def _with_mark(sentence: str, number: int) -> str:
     """The sentence with a mark in front of its closing punctuation."""
-    match = re.search(r"[.!?…。！？]*[\"'”’」』)]*$", sentence)
-    cut = match.start() if match and match.start() else len(sentence)
+    cut = len(_CLOSING.sub("", sentence)) or len(sentence)
     gap = "" if sentence[cut - 1 : cut] >= "\u3000" else " "
     return f"{sentence[:cut]}{gap}[{number}]{sentence[cut:]}"
 

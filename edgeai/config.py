@@ -42,6 +42,33 @@ class Settings:
     context: int = 2048  # tokens
     max_tokens: int = 64  # length limit of an answer
 
+    def __post_init__(self) -> None:
+        """Raise `UsageProblem` for a value nothing could work with."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not least <= value <= most:
+                raise UsageProblem(f"The setting {name} cannot be {value!r}; give a number from {least} to {most}.")
+        if self.gpu_layers not in {"auto", "all"} and not str(self.gpu_layers).isdecimal():
+            raise UsageProblem(f"The setting gpu_layers cannot be {self.gpu_layers!r}; give auto, all or a number.")
+
+
+# The upper ends only keep out what would hang or exhaust a computer.
+_RANGES = {
+    "threads": (0, 512),
+    "candidates": (1, 10_000),
+    "passages": (1, 1_000),
+    "per_document": (1, 1_000),
+    "budget_ms": (0, 86_400_000),
+    "context": (1, 10_000_000),
+    "max_tokens": (1, 1_000_000),
+}
+# What a settings file or variable may hold for a setting of a type, and what that is called.
+_ACCEPTED: Mapping[type, tuple[tuple[type, ...], str]] = {
+    str: ((str, int), "text"),
+    int: ((int, str), "a whole number"),
+    float: ((float, int, str), "a number"),
+    bool: ((bool, int, str), "true or false"),
+}
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
     "balanced": {},
@@ -72,10 +99,10 @@ def load_settings(
     from_env = {
         field.name: environ[f"EDGEAI_{field.name.upper()}"]
         for field in fields(Settings)
-        if f"EDGEAI_{field.name.upper()}" in environ
+        if environ.get(f"EDGEAI_{field.name.upper()}")  # an empty variable counts as not set, as in most programs
     }
     profile = given.pop("profile", None) or environ.get("EDGEAI_PROFILE") or from_file.pop("profile", "balanced")
-    if profile not in PROFILES:
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise UsageProblem(f"There is no profile {profile!r}; choose one of {', '.join(PROFILES)}.")
     merged = {**PROFILES[profile], **from_file, **from_env, **given}
     return replace(Settings(), **{key: _coerce(key, value) for key, value in merged.items()})
@@ -96,10 +123,13 @@ def _coerce(key: str, value: Any) -> Any:
     if key not in Settings.__dataclass_fields__:
         raise UsageProblem(f"There is no setting {key!r}; the settings are listed under Settings in the README.")
     kind = type(getattr(Settings(), key))
+    accepted, name = _ACCEPTED[kind]
     try:
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(value)  # `str` and `int` would make something of it, but not what was meant
         return _boolean(value) if kind is bool else kind(value)
     except (TypeError, ValueError):
-        raise UsageProblem(f"The setting {key} cannot be {value!r}; give a {kind.__name__}.") from None
+        raise UsageProblem(f"The setting {key} cannot be {value!r}; give {name}.") from None
 
 
 def _boolean(value: Any) -> bool:

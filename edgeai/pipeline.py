@@ -75,18 +75,25 @@ def sync(
     entries, skipped = documents.walk(roots, include=options.include, exclude=options.exclude)
     known = store.files()
     plan = changes.plan(
-        entries, known, _absolute(roots), documents.file_digest, lambda file: _relabelled(file, options)
+        entries,
+        known,
+        _absolute(roots),
+        documents.file_digest,
+        stale=lambda file: _relabelled(file, options),
+        unseen=[item.path for item in skipped],
     )
     if not entries and not plan.removed:
         raise NothingToIndex(_nothing_to_index(roots, skipped))
     for old, entry in plan.moved:
-        store.move(old, entry.path, modified=entry.modified)
+        store.move(old, entry.path, modified=entry.modified, title=_moved_title(store, old, entry.path))
     for entry in plan.touched:
         store.touch(entry.path, modified=entry.modified, size=entry.size)
     incoming = [entry.path for entry in (*plan.added, *plan.changed)]
     unreadable: dict[str, Skipped] = {}
     readable = _read(incoming, known, options, unreadable)
     written, embed_seconds = _index(readable, store, embedder, _counter(progress, len(incoming)))
+    if len(unreadable) == len(plan.added) == len(entries) and not plan.removed:
+        raise NothingToIndex(_nothing_to_index(roots, (*skipped, *unreadable.values())))
     store.remove(plan.removed)
     return SyncReport(
         added=tuple(entry.path for entry in plan.added if entry.path not in unreadable),
@@ -103,6 +110,13 @@ def sync(
 
 def _absolute(roots: Sequence[Path]) -> list[str]:
     return [root.expanduser().resolve().as_posix() for root in roots]
+
+
+def _moved_title(store: Store, old: str, new: str) -> str | None:
+    """A title that was made from the file's name follows the name; any other stays (None)."""
+    document = store.document(old)
+    named_after_file = document is not None and document.title == documents.readable_stem(old)
+    return documents.readable_stem(new) if named_after_file else None
 
 
 def _relabelled(file: FileState, options: SyncOptions) -> bool:

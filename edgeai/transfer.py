@@ -7,6 +7,7 @@ are not carried; they are computed again by whoever imports.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -73,14 +74,15 @@ def _document(record: dict[str, Any], number: int) -> tuple[Document, tuple[Chun
             text=text,
             type=str(record["type"]),
             title=str(record["title"]),
-            modified=float(record["modified"]),
+            modified=_seconds(record["modified"]),
             digest=str(record["digest"]),
             tags=tuple(map(str, record.get("tags", ()))),
             label=str(record.get("label", "")),
-            size=int(record.get("size", 0)),
+            size=_whole(record.get("size", 0)),
         )
         chunks = tuple(_chunk(part, text) for part in record["chunks"])
-    except (KeyError, TypeError, ValueError) as error:
+        json.dumps(record, ensure_ascii=False).encode()  # JSON can hold lone surrogates, an index cannot
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageProblem(f"Line {number} is not an exported document ({error!r}); export again.") from None
     return document, chunks
 
@@ -91,4 +93,19 @@ def _chunk(part: dict[str, Any], text: str) -> Chunk:
         raise ValueError(f"chunk {start}-{end} lies outside the text")
     heading = tuple(map(str, part.get("heading", ())))
     page = part.get("page")
-    return Chunk(start, end, text[start:end], heading, str(part.get("header", "")), None if page is None else int(page))
+    header = str(part.get("header", ""))
+    return Chunk(start, end, text[start:end], heading, header, None if page is None else _whole(page))
+
+
+def _whole(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < 1 << 63:  # what SQLite can store
+        raise ValueError(f"{number} is no size and no page")
+    return number
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{seconds} is no time")
+    return seconds

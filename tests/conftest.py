@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
 from edgeai.records import GeneratorSpec
 
-ROOT = Path(__file__).resolve().parent.parent
+# The same examples in every CI run; at home each run tries new ones.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

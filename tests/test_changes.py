@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeai.changes import plan
+from edgeai.errors import DocumentUnreadable
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,25 @@ def test_files_outside_the_roots_are_left_alone():
     assert run([], known).removed == ("/docs/a",)
 
 
+def test_a_file_that_cannot_be_hashed_is_left_to_who_reads_it():
+    def digest(path):
+        raise DocumentUnreadable("cannot be opened")
+
+    result = plan([File("/docs/new"), File("/docs/old", modified=2.0)], {"/docs/old": File("/docs/old")}, [], digest)
+    assert [entry.path for entry in result.added] == ["/docs/new"]
+    assert [entry.path for entry in result.changed] == ["/docs/old"]
+
+
 def test_a_stale_file_is_taken_again_although_its_bytes_are_the_same():
     result = run([File("/docs/a")], [File("/docs/a", digest="x")], stale=lambda file: True)
     assert [entry.path for entry in result.changed] == ["/docs/a"]
+
+
+def test_a_stale_file_that_moved_is_taken_again_too():
+    known = [File("/docs/old", digest="x")]
+    result = run([File("/docs/new")], known, {"/docs/new": "x"}, stale=lambda file: True)
+    assert [entry.path for entry in result.added] == ["/docs/new"]
+    assert (result.moved, result.removed) == ((), ("/docs/old",))
 
 
 names = st.sampled_from([f"/docs/{letter}" for letter in "abcdef"])
@@ -71,3 +88,8 @@ def test_applying_a_plan_makes_the_index_equal_to_the_disk(disk, index):
     for path in result.removed:
         del state[path]
     assert state == disk
+
+
+def test_what_could_not_be_looked_at_is_not_gone():
+    known = [File("/docs/locked/a", digest="x"), File("/docs/b", digest="y"), File("/docs/locked2", digest="z")]
+    assert run([], known, unseen=["/docs/locked"]).removed == ("/docs/b", "/docs/locked2")

@@ -78,7 +78,8 @@ def test_an_answer_in_foreign_words_is_refused_and_one_half_supported_is_weak():
 
 
 def test_an_answer_without_citations_is_refused():
-    assert judged("Bananas are yellow.").status == "refused"
+    verdict = judged("Bananas are yellow.")
+    assert (verdict.status, verdict.reasons[-1]) == ("refused", "no passage supports the answer")
 
 
 @pytest.mark.parametrize("answer", [REFUSAL, f"{REFUSAL} [1]", "", "  "])
@@ -129,6 +130,12 @@ def test_an_extract_is_an_exact_quote(question, text):
     found = extract(question, [Passage(1, text, "/a", 7, 7 + len(text))])
     if found:
         assert text[found[1].start - 7 : found[1].end - 7] == found[1].quote
+
+
+def test_a_row_counts_with_the_words_of_its_header():
+    call = Passage(1, "A phone call costs 3 cents.", "/a", 0, 27)
+    table = Passage(2, "| item | years |\n|---|---|\n| laptop | 4 |\n| phone | 2 |", "/b", 0, 54)
+    assert extract("How many years does a phone last?", (call, table))[1].quote == "| phone | 2 |"
 
 
 def test_nothing_in_common_gives_no_extract():

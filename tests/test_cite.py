@@ -1,7 +1,7 @@
 """Citations: exact offsets for any text, and the right sentence for the texts that matter."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgeai.cite import cite, content, evidence
@@ -29,6 +29,8 @@ answers = st.text(alphabet="abc twelve weeks.[1]2,9;() 。\n-“`", max_size=100
             "[7]",
             "[1, 2]",
             "passage 1",
+            "`list[9]`",
+            "`[1]. [8]`",
             "(passage 2)",
             ". ",
             "\n",
@@ -53,6 +55,7 @@ def test_every_citation_is_an_exact_part_of_a_shown_passage_that_is_marked_in_th
 
 
 @given(answers)
+@example("Employees get twelve weeks\n [1]")
 @settings(deadline=None)
 def test_citing_its_own_text_changes_nothing(answer):
     text, _ = cite(answer, SHOWN)
@@ -113,6 +116,11 @@ def test_a_statement_with_another_number_is_not_attributed():
 
 def test_a_marked_statement_in_other_words_quotes_the_whole_passage():
     assert quotes("Yes, definitely [2].") == [(2, HARDWARE.text)]
+
+
+def test_brackets_in_code_are_no_marks():
+    assert cite("Write `[1]` or `rows[9]`.", SHOWN) == ("Write `[1]` or `rows[9]`.", ())
+    assert [quote.n for quote in cite("A laptop lasts 4 years [2], see `rows[9]`.", SHOWN)[1]] == [2]
 
 
 def test_citations_come_in_the_order_in_which_passages_are_named():

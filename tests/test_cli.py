@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -171,3 +175,94 @@ def test_every_command_explains_itself(name):
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
     assert main.get_command(None, name).get_short_help_str()
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """A real process, where the streams matter."""
+    command = [sys.executable, "-m", "edgeai", *map(str, arguments)]
+    return subprocess.run(command, stderr=subprocess.PIPE, check=False, **options)
+
+
+def test_a_blank_question_is_no_question(index):
+    assert run("ask", "   ", "--index", index, "-m", "none").exit_code == 2
+
+
+def test_documents_that_cannot_be_read_at_all_are_no_answer(tmp_path):
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 garbage")
+    result = run("ask", "What is the code?", "--docs", tmp_path / "broken.pdf", "-m", "none")
+    assert result.exit_code == 1
+    assert "broken.pdf: " in result.stderr
+
+
+def test_offline_holds_for_pulling_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
+    monkeypatch.setenv("EDGEAI_OFFLINE", "1")
+    result = run("models", "pull", "smollm2-360m-instruct")
+    assert result.exit_code == 1
+    assert "the network may not be used" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_old_encoding_of_the_output_is_no_reason_to_stop(tmp_path, encoding):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "\N{GRINNING FACE}.md").write_text("The gate code is \N{EURO SIGN} 4711.\n", encoding="utf-8")
+    environ = {**os.environ, "PYTHONIOENCODING": encoding}
+    arguments = ("search", "gate code", "--docs", tmp_path / "docs")
+    assert b"4711" in process(*arguments, env=environ, stdout=subprocess.PIPE).stdout
+    [hit] = json.loads(process(*arguments, "--json", env=environ, stdout=subprocess.PIPE).stdout)["hits"]
+    assert "\N{EURO SIGN}" in hit["text"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [("search", "laptop"), ("status", "--json"), ("export", "-")], ids=str)
+def test_a_full_disk_under_the_output_is_one_sentence(index, arguments):
+    with Path("/dev/full").open("w") as full:
+        result = process(*arguments, "--index", index, stdout=full)
+    assert result.returncode == 1
+    assert result.stderr.decode().strip() == (
+        "Error: The output could not be written, the disk is full; free some space."
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell that can close streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_a_silent_one(index, closed):
+    command = f'"$0" -m edgeai ask "How long is parental leave?" -m none --index "$1" {closed}'
+    result = subprocess.run(["sh", "-c", command, sys.executable, index], capture_output=True, check=False)
+    assert result.returncode == 0
+    assert b"Traceback" not in result.stderr
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(index, tmp_path):
+    earlier = tmp_path / "all.jsonl"
+    earlier.write_text("earlier\n")
+    assert run("export", earlier, "--index", tmp_path / "none.db").exit_code == 1
+    assert earlier.read_text() == "earlier\n"
+    assert run("export", tmp_path / "no" / "folder.jsonl", "--index", index).exit_code == 1
+    assert [path.name for path in tmp_path.glob("*.part")] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+def test_a_line_feed_in_a_file_name_does_not_make_a_second_line(tmp_path):
+    (tmp_path / "two\nlines.md").write_text("The gate code is 4711.\n")
+    assert "two lines.md\n" in run("search", "gate code", "--docs", tmp_path).stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_path_that_is_not_unicode_is_named(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.txt")
+    path.write_text("The gate code is 4711.\n")
+    for arguments in (["sync", path, "--index", tmp_path / "i.db"], ["search", "gate", "--docs", path]):
+        result = run(*arguments)
+        assert (result.exit_code, "rename it" in result.stderr) == (1, True)
+
+
+def test_input_in_another_encoding_is_named(index, tmp_path):
+    file = tmp_path / "questions.jsonl"
+    line = '{"question": "How long is parental leave?"}\n'
+    file.write_bytes(line.encode("utf-16"))
+    for arguments in (["ask", "--batch", file, "-m", "none"], ["import", file], ["bench", "--questions", file]):
+        result = run(*arguments, "--index", index)
+        assert (result.exit_code, "UTF-8" in result.stderr) == (2, True)
+    file.write_text(line, encoding="utf-8-sig")  # as Windows editors write it
+    assert "20 weeks" in run("ask", "--batch", file, "--index", index, "-m", "none").stdout

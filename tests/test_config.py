@@ -43,3 +43,28 @@ def test_a_settings_file_that_was_asked_for_must_exist(tmp_path):
 def test_one_variable_moves_all_data(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
     assert data_dir() == tmp_path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *('labels = ["hr", "it"]', 'profile = ["fast"]', 'gpu_layers = "most"', "model = false", "passages = 2.7"),
+        *("passages = true", "passages = 0", "threads = -1", "threads = 9999", "context = -5"),
+        *("budget_ms = nan", "budget_ms = inf"),
+    ],
+)
+def test_a_value_that_would_be_taken_for_something_else_is_refused(tmp_path, content):
+    file = tmp_path / "edgeai.toml"
+    file.write_text(content)
+    with pytest.raises(UsageProblem):
+        load_settings(file=file, environ={})
+
+
+@pytest.mark.parametrize("values", [{"budget_ms": -5.0}, {"budget_ms": "soon"}, {"passages": 0}], ids=str)
+def test_settings_made_by_a_program_are_checked_too(values):
+    with pytest.raises(UsageProblem, match=next(iter(values))):
+        Settings(**values)
+
+
+def test_an_empty_variable_counts_as_not_set():
+    assert load_settings(environ={"EDGEAI_MODEL": "", "EDGEAI_LABELS": ""}) == Settings()

@@ -87,7 +87,7 @@ def test_this_build_is_compared_with_this_cpu():
 
 def test_more_threads_than_cpus_is_a_warning():
     assert doctor.check_threads(Settings()).ok
-    assert not doctor.check_threads(Settings(threads=10_000)).ok
+    assert not doctor.check_threads(Settings(threads=512)).ok
 
 
 def test_a_data_directory_that_is_a_file_is_a_failure(tmp_path):

@@ -1,11 +1,11 @@
 import hashlib
 import os
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reading import SENTENCE, read, reason, shown
 
 from edgeai.documents import file_digest, read_document
 from edgeai.documents.extracted import clean
@@ -13,26 +13,6 @@ from edgeai.documents.filetypes import readable_stem, type_of
 from edgeai.documents.markdown import blocks
 from edgeai.documents.parsers import parse
 from edgeai.errors import DocumentUnreadable
-from edgeai.records import Document
-
-SENTENCE = "Every trip is approved by the manager before tickets are bought for it. "
-
-
-def read(tmp_path: Path, name: str, content: str | bytes) -> Document:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_document(path)
-
-
-def shown(document: Document) -> list[tuple[str, str]]:
-    return [(block.kind, document.text[block.start : block.end]) for block in document.blocks]
-
-
-def reason(tmp_path: Path, name: str, content: str | bytes) -> str:
-    with pytest.raises(DocumentUnreadable) as caught:
-        read(tmp_path, name, content)
-    return str(caught.value)
-
 
 # one file ---------------------------------------------------------------------------------------------------------
 
@@ -44,6 +24,7 @@ def test_a_document_knows_where_it_came_from(tmp_path):
     document = read_document(path, tags=("hr",), label="staff")
     assert document.path == path.absolute().as_posix()
     assert document.digest == hashlib.sha256(b"Twenty days.").hexdigest() == file_digest(path)
+    assert document.size == path.stat().st_size
     assert (document.type, document.title, document.modified) == ("text", "travel policy 2024", 1_700_000_000)
     assert (document.tags, document.label) == (("hr",), "staff")
 

@@ -231,9 +231,9 @@ def test_a_truncated_file_is_called_truncated(tmp_path):
         check(tmp_path / "cut.gguf", VALID[:-100])
 
 
-def test_every_shorter_file_is_refused(tmp_path):
+def test_every_shorter_file_is_called_truncated_too(tmp_path):
     for length in range(0, len(VALID), 7):
-        with pytest.raises(ModelRejected):
+        with pytest.raises(ModelRejected, match="truncated"):
             check(tmp_path / "cut.gguf", VALID[:length])
 
 

@@ -2,35 +2,17 @@ import io
 import json
 import zipfile
 from email.message import EmailMessage
-from pathlib import Path
 
 import docx
 import pytest
+from reading import SENTENCE, read, reason, shown
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from edgeai.documents import read_document
+from edgeai.documents.markup import html_to_markdown
+from edgeai.documents.pagelayout import Line, parts
 from edgeai.errors import DocumentUnreadable
-from edgeai.records import Document
-
-SENTENCE = "Every trip is approved by the manager before tickets are bought for it. "
-
-
-def read(tmp_path: Path, name: str, content: str | bytes) -> Document:
-    path = tmp_path / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_document(path)
-
-
-def shown(document: Document) -> list[tuple[str, str]]:
-    return [(block.kind, document.text[block.start : block.end]) for block in document.blocks]
-
-
-def reason(tmp_path: Path, name: str, content: str | bytes) -> str:
-    with pytest.raises(DocumentUnreadable) as caught:
-        read(tmp_path, name, content)
-    return str(caught.value)
-
 
 # markup -----------------------------------------------------------------------------------------------------------
 
@@ -69,6 +51,16 @@ def test_html_without_headings_is_named_by_its_title(tmp_path):
 
 def test_a_page_inside_of_one_form_is_kept(tmp_path):
     assert "Twenty" in read(tmp_path, "a.html", f"<body><form><p>Twenty days. {SENTENCE}</p></form></body>").text
+
+
+def test_header_and_footer_go_unless_they_are_those_of_an_article(tmp_path):
+    article = "<article><header><h1>Rules</h1></header><p>No dogs.</p></article>"
+    page = f"<body><header>Site</header><aside>Offers</aside>{article}<footer>Imprint</footer></body>"
+    assert read(tmp_path, "a.html", page).text == "# Rules\n\nNo dogs."
+
+
+def test_the_page_itself_is_never_noise(tmp_path):
+    assert "Rules" in read(tmp_path, "a.html", '<html><body class="has-cookie-banner"><p>Rules</p></body></html>').text
 
 
 def test_rst_is_read_with_the_directives_of_sphinx(tmp_path):
@@ -209,11 +201,17 @@ def test_every_row_carries_its_header(tmp_path, delimiter):
 
 def test_a_table_without_a_header_keeps_its_first_row(tmp_path):
     assert shown(read(tmp_path, "a.csv", "1,2\n3,4\n"))[0] == ("record", "1 | 2")
+    assert shown(read(tmp_path, "b.csv", "Ann,2019\nBob,2021\n"))[0] == ("record", "Ann | 2019")
+
+
+def test_years_can_name_columns(tmp_path):
+    document = read(tmp_path, "a.csv", "Country,2020,2021\nFrance,67.4,67.5\n")
+    assert shown(document) == [("record", "Country: France | 2020: 67.4 | 2021: 67.5")]
 
 
 def test_json_becomes_readable_records(tmp_path):
     staff = '[{"who": "Ann", "job": {"title": "Boss"}}, {"who": "Bo"}]'
-    text = f'{{"name": "Shop", "open": true, "staff": {staff}, "tags": ["a", "b"]}}'
+    text = f'{{"name": "Shop", "owner": null, "open": true, "staff": {staff}, "tags": ["a", "b"]}}'
     assert [text for _, text in shown(read(tmp_path, "a.json", text))] == [
         "name: Shop\nopen: true",
         "staff.who: Ann\nstaff.job.title: Boss",
@@ -301,6 +299,24 @@ def test_headers_and_footers_that_repeat_are_removed(tmp_path):
     assert "Example Company" not in text and "Page" not in text and text.count("Chapter") == 4
 
 
+def test_headings_that_differ_by_their_number_alone_are_kept():
+    def line(text: str, page: int, base: float, height: float) -> Line:
+        return Line(text, page, 60, 400, base, base, height, in_margin=base > 700 or base < 100)
+
+    pages = [
+        [
+            line("Example Company", page, 810, 9),
+            line(f"Lesson {page}", page, 780, 18),
+            line("What every employee has to know about it.", page, 600, 11),
+            line(f"Page {page}", page, 20, 9),
+        ]
+        for page in range(1, 6)
+    ]
+    texts = [part.text for part in parts(pages)]
+    assert texts[::2] == [f"Lesson {page}" for page in range(1, 6)]
+    assert len(texts) == 10
+
+
 def test_a_short_pdf_keeps_everything(tmp_path):
     assert "Page 1 of 2" in read(tmp_path, "a.pdf", pdf_bytes(2)).text
 
@@ -327,3 +343,14 @@ def test_truncated_files_do_not_raise_anything_else(tmp_path, share):
             assert read_document(path).text
         except DocumentUnreadable as error:
             assert str(error)
+
+
+@pytest.mark.parametrize("element", ["div", "b"])
+def test_absurdly_nested_html_is_refused_at_once(element):
+    with pytest.raises(DocumentUnreadable, match="nested too deeply"):
+        html_to_markdown(f"<{element}>" * 100_000 + "x")
+
+
+def test_paragraphs_that_are_never_closed_are_not_nested():
+    text, _ = html_to_markdown("<p>one line" * 2000)
+    assert text.count("one line") == 2000

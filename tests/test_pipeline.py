@@ -243,3 +243,14 @@ def test_an_export_imports_to_the_same_answers(assistant, docs, tmp_path):
         original, again = assistant.search("parental leave"), copy.search("parental leave")
         assert [(hit.path, hit.chunk) for hit in original] == [(hit.path, hit.chunk) for hit in again]
         assert {file.label for file in copy.open_store().files().values()} == {"hr"}
+
+
+def test_a_title_made_from_the_name_follows_the_name(assistant, docs):
+    (docs / "gate-code.txt").write_text("It is 4711 since Monday.")
+    assistant.sync(docs)
+    (docs / "gate-code.txt").rename(docs / "door-code.txt")
+    (docs / "leave.md").rename(docs / "absence.md")
+    assert len(assistant.sync(docs).moved) == 2
+    titles = {Path(document.path).name: document.title for document in assistant.open_store().documents()}
+    assert titles["door-code.txt"].casefold() == "door code"
+    assert titles["absence.md"] == "Leave"

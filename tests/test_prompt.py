@@ -119,6 +119,14 @@ def test_a_question_that_does_not_fit_is_refused_with_a_way_out():
         build_prompt(" \n", [], TEMPLATE, count=count, context=256)
 
 
+def test_a_question_may_fill_the_context_exactly():
+    prompt = build_prompt("why?", [], TEMPLATE, count=count, context=500)
+    needed = prompt.max_tokens + sum(1 if part.special else count(part.text) for part in prompt.segments)
+    assert build_prompt("why?", [], TEMPLATE, count=count, context=needed) == prompt
+    with pytest.raises(ContextTooLong, match="1 tokens too long"):
+        build_prompt("why?", [], TEMPLATE, count=count, context=needed - 1)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -604,6 +604,8 @@ def test_hf_hub_offline_is_honoured(hub, home, monkeypatch):
 def test_an_unknown_name_gets_the_nearest_ones():
     with pytest.raises(ModelUnknown, match="smollm2-135m-instruct"):
         Registry().entry("smolm2-135m-instruct")
+    with pytest.raises(ModelUnknown, match=r"qwen3-0\.6b or qwen3-1\.7b or qwen3-4b"):
+        Registry().entry("Qwen3")
     with pytest.raises(ModelUnknown, match="edgeai models list"):
         Registry().generator("zzz")
 

@@ -1,4 +1,6 @@
+import math
 import string
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -130,7 +132,7 @@ def test_words_an_embedder_does_not_know_earn_no_trust():
     def knows_ascii(text):  # any other word is one token, as in WordPiece
         return sum(-(-len(word) // 8) if word.isascii() else 1 for word in text.split())
 
-    assert language_trust("ఫ్రాన్స్ రాజధాని ఏది", knows_ascii) < 0.3
+    assert 0 < language_trust("ఫ్రాన్స్ రాజధాని ఏది", knows_ascii) < 0.3
     assert language_trust("capital of France", knows_ascii) == 1.0
 
 
@@ -141,7 +143,9 @@ def test_hits_tell_where_they_came_from(store):
     put(store, "/a", "zebra zebra zebra")
     put(store, "/b", "the otter swims")
     put(store, "/c", "an eagle flies")
+    began = time.perf_counter()
     found = search("Which otter swims?", store, LetterEmbedder())
+    elapsed = (time.perf_counter() - began) * 1000
     first = found.hits[0]
     assert (first.path, first.keyword_rank, first.vector_rank) == ("/b", 1, 1)
     assert first.keyword_score > 0
@@ -151,6 +155,7 @@ def test_hits_tell_where_they_came_from(store):
     assert (last.keyword_rank, last.keyword_score) == (None, None)
     assert found.embed_ms > 0
     assert found.search_ms > 0
+    assert found.embed_ms + found.search_ms <= elapsed
 
 
 def test_without_an_embedder_keywords_alone_are_searched(store):
@@ -256,6 +261,14 @@ def test_coverage_is_the_share_of_the_question_found_in_one_chunk(store):
     assert search("mammals: the otter", store, embedder).coverage == pytest.approx(1.0)
     assert search("quantum chromodynamics", store, embedder).coverage == 0.0
     assert 0 < search("otter chromodynamics", store, embedder).coverage < 0.5  # the unknown word is the rarer one
+
+
+def test_a_rare_word_counts_for_more_of_the_coverage(store):
+    for name in "abcd":
+        put(store, f"/{name}", f"river {name}")
+    put(store, "/e", "otter")
+    rare, common = math.log1p((5 - 1 + 0.5) / 1.5), math.log1p((5 - 4 + 0.5) / 4.5)
+    assert search("otter river", store, None).coverage == pytest.approx(rare / (rare + common))
 
 
 def test_an_embedder_that_fails_leaves_the_store_usable(store):

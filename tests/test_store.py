@@ -424,7 +424,7 @@ def test_an_index_names_its_maker_and_refuses_another(tmp_path):
     with Store.open(path, maker=None) as store:
         assert store.maker == MAKER
     for other in (replace(MAKER, embedder="new"), replace(MAKER, digest="f"), replace(MAKER, chunker="2")):
-        with pytest.raises(EmbedderMismatch, match="edgeai sync --rebuild") as caught:
+        with pytest.raises(EmbedderMismatch, match="edgeai sync FOLDER --rebuild") as caught:
             Store.open(path, maker=other)
         assert "toy" in str(caught.value)
         assert other.embedder in str(caught.value)

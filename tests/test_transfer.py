@@ -20,9 +20,13 @@ GOOD = (
         GOOD.replace('"end": 7', '"end": 8'),
         GOOD.replace('"start": 0', '"start": -1'),
         GOOD.replace('"modified": 1.0', '"modified": "yesterday"'),
+        GOOD.replace('"modified": 1.0', '"modified": NaN'),
         GOOD.replace('"text": "one two"', '"text": 7'),
+        GOOD.replace("one two", "one \\ud800 two"),
+        GOOD.replace('"digest"', f'"size": {10**30}, "digest"'),
+        GOOD.replace('"end": 7', '"end": 7, "page": Infinity'),
     ],
-    ids=["text", "list", "empty", "past-the-end", "negative", "date", "number"],
+    ids=["text", "list", "empty", "past-the-end", "negative", "date", "nan", "number", "surrogate", "size", "page"],
 )
 def test_a_line_that_is_no_document_is_named_and_the_index_stays_sound(tmp_path, line):
     with edgeai.Assistant(tmp_path / "a.db", model="none") as assistant:

@@ -27,7 +27,7 @@ NO_GROUNDED_ANSWER = 4
 @filter_options
 @model_options
 @click.option(
-    "--batch", type=click.File("r", encoding="utf-8"), metavar="FILE", help="JSON Lines of questions, '-' = stdin."
+    "--batch", type=click.File("r", encoding="utf-8-sig"), metavar="FILE", help="JSON Lines of questions, '-' = stdin."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer.")
 def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **flags: Any) -> None:
@@ -41,7 +41,7 @@ def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **fla
 
     where = read_filter(flags)
     docs = flags["docs"]
-    if batch is None and not (question := question or _from_stdin()):
+    if batch is None and not (question := (question or _from_stdin()).strip()):
         raise UsageProblem('There is no question; ask one like this: edgeai ask "How long is parental leave?"')
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
@@ -57,7 +57,7 @@ def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **fla
 
 
 def _from_stdin() -> str:
-    return "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read().strip()
+    return "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
 
 
 def _answer(assistant: Assistant, question: str, where: Filter, as_json: bool) -> Answer:

@@ -20,7 +20,7 @@ GATE_FAILED = 3
 @click.command("bench", short_help="Measure how long answers take.")
 @click.option(
     "--questions",
-    type=click.File("r", encoding="utf-8"),
+    type=click.File("r", encoding="utf-8-sig"),
     metavar="FILE",
     help='One question a line, or JSON Lines with "question"; without it they are made from the index.',
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,9 +189,6 @@ def _answer(chat: Chat, question: str) -> None:
 
 
 def _plain_reader() -> ReadLine:
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # a stray byte is no reason to stop
-
     def read(prompt: str) -> str:
         line = sys.stdin.readline()
         if not line:

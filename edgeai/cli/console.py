@@ -76,7 +76,8 @@ def short_path(path: str) -> str:
 def place(path: str, heading: str = "", page: int | None = None) -> str:
     """Where something is, in one line: file, page, heading."""
     parts = [short_path(path), f"page {page}" if page else "", heading]
-    return clean(" · ".join(part for part in parts if part))
+    # A file name may hold line feeds.
+    return re.sub(r"[\n\t]", " ", clean(" · ".join(part for part in parts if part)))
 
 
 @contextmanager
@@ -201,5 +202,10 @@ def print_json(value: Any, *, indent: int | None = 2) -> None:
     """A JSON document on standard output, untouched by terminal width or colour."""
     import json
 
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # an old code page, or half a surrogate pair: escapes are valid JSON everywhere
+        text = json.dumps(value, indent=indent)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from edgeai.cli.options import index_options, index_path, open_assistant
+from edgeai.errors import DiskFull, ReadOnly
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
@@ -121,19 +125,38 @@ def rm_command(paths: tuple[Path, ...], **flags: Any) -> None:
 
 
 @click.command("export", short_help="Write the index as JSON Lines.")
-@click.argument("file", type=click.File("w", encoding="utf-8", lazy=True))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @index_options
-def export_command(file: Any, **flags: Any) -> None:
+def export_command(file: Path, **flags: Any) -> None:
     """Write every document with its text, metadata and chunk boundaries to FILE ('-' = standard output)."""
     from edgeai.transfer import export_lines
 
-    with open_assistant(flags) as assistant:
+    with open_assistant(flags) as assistant, _writing(file) as stream:
         for line in export_lines(assistant.open_store()):
-            file.write(line + "\n")
+            stream.write(line + "\n")
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[IO[str]]:
+    """A file that takes the place of an earlier one only once it is complete, or standard output."""
+    if str(file) == "-" or (file.exists() and not file.is_file()):  # a pipe or device cannot be replaced
+        with click.open_file(str(file), "w", encoding="utf-8") as stream:
+            yield stream
+        return
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            yield stream
+        part.replace(file)
+    except OSError as error:
+        kind = DiskFull if error.errno == errno.ENOSPC else ReadOnly
+        raise kind(f"{file} cannot be written ({error.strerror}); name another place.") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @click.command("import", short_help="Add the documents of an export.")
-@click.argument("file", type=click.File("r", encoding="utf-8"))
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
 @index_options
 def import_command(file: Any, **flags: Any) -> None:
     """Read FILE made by 'edgeai export' into the index; vectors are computed anew."""

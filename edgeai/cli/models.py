@@ -111,10 +111,12 @@ def rm_command(name: str) -> None:
     console.say(f"{name}: {_registry().remove(name) / 1e6:.0f} MB freed")
 
 
-def _registry(**options: Any) -> Registry:
+def _registry(*, allow_unverified: bool = False) -> Registry:
     from edgeai.assistant import open_registry
+    from edgeai.config import load_settings
 
-    return open_registry(**options)
+    settings = load_settings()
+    return open_registry(offline=settings.offline, allow_unverified=allow_unverified or settings.allow_unverified)
 
 
 def _record(entry: Entry, registry: Registry) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def index_path(index: Path | None, docs: tuple[Path, ...]) -> Path:
     if not docs:
         return data_dir() / "indexes" / "default.db"
     roots = sorted(path.expanduser().resolve().as_posix() for path in docs)
-    key = hashlib.sha256("\n".join(roots).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join(roots).encode(errors="surrogatepass")).hexdigest()[:12]
     return data_dir() / "indexes" / f"docs-{key}.db"
 
 

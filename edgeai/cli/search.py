@@ -29,10 +29,15 @@ def search_command(query: str, limit: int, as_json: bool, **flags: Any) -> None:
     with open_assistant(flags) as assistant:
         sync_docs(assistant, docs)
         hits = assistant.search(query, limit, where=where)
+        empty = assistant.open_store().count_documents() == 0
     if as_json:
         console.print_json({"query": query, "hits": [hit.as_dict() for hit in hits]})
     for number, hit in enumerate(() if as_json else hits, 1):
         console.show_hit(number, hit, words(query))
     if not hits:
-        console.notice("Nothing in your documents fits this query.")
+        console.notice(
+            "The index is still empty; fill it with `edgeai sync FOLDER`."
+            if empty
+            else "Nothing in your documents fits this query."
+        )
         raise SystemExit(4)

@@ -20,7 +20,7 @@ from edgeai.documents.folders import MAX_BYTES, FileEntry, walk
 from edgeai.errors import DocumentUnreadable
 from edgeai.records import Document
 
-__all__ = ["FileEntry", "file_digest", "read_document", "walk"]
+__all__ = ["FileEntry", "file_digest", "read_document", "readable_stem", "walk"]
 
 _SHOWN_AS = {"notebook": "markdown"}  # types of files that are a document type of another name
 _OWN_TITLE_FIRST = ("epub", "email", "pdf")  # their first heading is a chapter's, a quotation's, or a guess
@@ -56,6 +56,7 @@ def read_document(path: Path | str, *, tags: Sequence[str] = (), label: str = ""
         blocks=extracted.blocks,
         tags=tuple(dict.fromkeys((*tags, *extracted.tags))),
         label=label,
+        size=len(data),
     )
 
 

@@ -40,7 +40,10 @@ def docx_to_markdown(data: bytes) -> tuple[str, str]:
 
 
 def epub_to_markdown(data: bytes) -> tuple[str, str]:
-    """Markdown of the chapters in reading order, and the book's title."""
+    """Markdown of the chapters in reading order, and the book's title.
+
+    Raises `DocumentUnreadable` for hostile archives, for what is no book, and for a protected one.
+    """
     members = dict(_members(data))
     root = _xml(members, _CONTAINER)
     package = str(next(iter(root.xpath("//*[local-name()='rootfile']/@full-path")), ""))

@@ -76,9 +76,14 @@ def walk(
 
 def _existing(root: Path) -> Path:
     try:
-        return root.expanduser().resolve(strict=True)
+        found = root.expanduser().resolve(strict=True)
+        found.as_posix().encode()
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise PathNotFound(f"{root} does not exist or cannot be opened; check the spelling.") from error
+    except UnicodeEncodeError as error:
+        shown = str(root).encode(errors="backslashreplace").decode()
+        raise PathNotFound(f"The name of {shown} is not valid Unicode; rename it.") from error
+    return found
 
 
 def _enter(search: _Search, folder: Path, relative: str, ignores: tuple[tuple[str, GitIgnoreSpec], ...]) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
 MAX_MARKUP = 32 * 1024 * 1024  # characters; the parser takes many times as much memory
+MAX_DEPTH = 500  # the parser's time grows with the square of the depth: 1 s at 2,000
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]*)(?=[\s>])[^<>]*(?<!/)>")
+_NEVER_CLOSED = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+    | {"p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "option"}
+)
 _NOISE = frozenset(
     {"script", "style", "noscript", "template", "nav", "dialog", "svg", "canvas", "iframe", "object"}
     | {"button", "input", "select", "textarea"}
@@ -41,12 +47,14 @@ def declared_encoding(data: bytes) -> str:
 def html_to_markdown(text: str) -> tuple[str, str]:
     """Markdown of the main content of a page or fragment, and the page's `<title>`.
 
-    Raises `DocumentUnreadable` for a page of more than 32 million characters.
+    Raises `DocumentUnreadable` for a page of more than 32 million characters or with absurdly deep nesting.
     """
     from bs4 import BeautifulSoup
 
     if len(text) > MAX_MARKUP:
         raise DocumentUnreadable(f"more than {MAX_MARKUP >> 20} MB of markup")
+    if _depth(text) > MAX_DEPTH:
+        raise DocumentUnreadable("its elements are nested too deeply")
     # A leading doctype keeps the parser from warning that short texts look like file names or addresses.
     soup = BeautifulSoup("<!DOCTYPE html>\n" + _DECLARATION.sub("", text), "lxml")
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
@@ -56,6 +64,16 @@ def html_to_markdown(text: str) -> tuple[str, str]:
     content = _main(soup)
     _unwrap_layout_tables(content)
     return _converter()(content).strip(), title
+
+
+def _depth(text: str) -> int:
+    """How deeply elements that have to be closed are nested, at most."""
+    depth = deepest = 0
+    for closing, name in _TAG.findall(text):
+        if name.lower() not in _NEVER_CLOSED:
+            depth = max(0, depth - 1) if closing else depth + 1
+            deepest = max(deepest, depth)
+    return deepest
 
 
 def _remove_noise(soup: BeautifulSoup) -> None:

@@ -63,12 +63,19 @@ def parts(pages: Sequence[Sequence[Line]]) -> Iterator[Part]:
 
 def _without_running_lines(pages: Sequence[Sequence[Line]]) -> list[list[Line]]:
     """The pages without the lines that repeat at their top or bottom; page numbers count as repeating."""
+    levels = _heading_levels([line for page in pages for line in page])
+
+    def running_key(line: Line) -> tuple[str, int]:
+        """Text at about the same height, with numbers alike unless it is set as a heading ("Lesson 3")."""
+        text = " ".join(line.text.casefold().split())
+        return text if _size(line) in levels else _DIGITS.sub("0", text), round(line.first_base / 20)
+
     edges = [_edges(page) for page in pages]
-    seen = Counter(key for edge in edges for key in {_running_key(line) for line in edge})
+    seen = Counter(key for edge in edges for key in {running_key(line) for line in edge})
     least = max(_REPEATING_PAGES, _REPEATING_SHARE * len(pages))
     kept = []
     for page, edge in zip(pages, edges, strict=True):
-        running = {id(line) for line in edge if seen[_running_key(line)] >= least}
+        running = {id(line) for line in edge if seen[running_key(line)] >= least}
         kept.append([line for line in page if id(line) not in running])
     return kept
 
@@ -80,17 +87,12 @@ def _edges(page: Sequence[Line]) -> list[Line]:
     return [line for line in outermost if line.in_margin]
 
 
-def _running_key(line: Line) -> tuple[str, int]:
-    """Text with numbers alike, at about the same height."""
-    return _DIGITS.sub("0", " ".join(line.text.casefold().split())), round(line.first_base / 20)
-
-
 def _heading_levels(lines: Sequence[Line]) -> dict[float, int]:
     """Heights of heading lines to levels, the largest is 1; the body's height is that of most characters."""
     characters: Counter[float] = Counter()
     for line in lines:
         characters[_size(line)] += len(line.text)
-    body = characters.most_common(1)[0][0]
+    body = max(characters, key=lambda size: characters[size], default=0.0)
     larger = sorted((size for size in characters if size > body * _LARGER), reverse=True)
     return {size: min(rank, 6) for rank, size in enumerate(larger, 1)}
 

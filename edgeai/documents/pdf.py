@@ -16,6 +16,7 @@ from edgeai.errors import DocumentUnreadable
 
 MAX_PAGES = 5_000
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
+_PLACEHOLDERS = frozenset({"untitled", "(anonymous)"})
 _PDFIUM = threading.Lock()  # PDFium is not thread-safe, not even for different documents
 
 
@@ -50,7 +51,12 @@ def _reason(error: Any) -> str:
 
 def _is_sensible(title: str) -> bool:
     """Titles set by programs name a file or nothing."""
-    return 3 < len(title) < 200 and "." not in title[-5:] and " - " not in title[:20] and title.lower() != "untitled"
+    return (
+        3 < len(title) < 200
+        and "." not in title[-5:]
+        and " - " not in title[:20]
+        and title.lower() not in _PLACEHOLDERS
+    )
 
 
 def _lines(page: Any, number: int) -> Iterator[Line]:

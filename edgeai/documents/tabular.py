@@ -17,6 +17,7 @@ from edgeai.errors import DocumentUnreadable
 
 _SNIFFED = 1 << 15  # characters the delimiter is guessed from
 _DELIMITERS = ",;\t|"
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d[\d.,]*%?")
 
 
@@ -48,9 +49,24 @@ def _dialect(text: str, tabs: bool) -> type[csv.Dialect] | str:
 
 
 def _is_header(rows: list[list[str]]) -> bool:
-    first = [cell.strip() for cell in rows[0]]
-    named = [cell for cell in first if cell]
-    return len(named) == len(set(named)) and len(rows) > 1 and not any(_NUMBER.fullmatch(cell) for cell in named)
+    """Names differ from each other and are no numbers, except years above values that are none."""
+    named = [(column, cell.strip()) for column, cell in enumerate(rows[0]) if cell.strip()]
+    numbers = [column for column, cell in named if _NUMBER.fullmatch(cell)]
+    return (
+        len(rows) > 1
+        and len(named) == len({cell for _, cell in named})
+        and len(numbers) < len(named)
+        and all(_is_year(rows[0][column]) and not _are_years(rows[1:], column) for column in numbers)
+    )
+
+
+def _is_year(cell: str) -> bool:
+    return _YEAR.fullmatch(cell.strip()) is not None
+
+
+def _are_years(rows: list[list[str]], column: int) -> bool:
+    cells = [row[column] for row in rows if column < len(row) and row[column].strip()]
+    return all(map(_is_year, cells))
 
 
 def _row(names: list[str], row: list[str]) -> str:

@@ -64,7 +64,9 @@ class Registry:
         """One catalog entry; raises `ModelUnknown` with the nearest names."""
         if name in self.catalog.models:
             return self.catalog.models[name]
-        near = get_close_matches(name.lower(), self.catalog.models, n=3)
+        wanted = name.lower()
+        near = [known for known in self.catalog.models if wanted and known.startswith(wanted)][:3]
+        near = near or get_close_matches(wanted, self.catalog.models, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`edgeai models list` shows the names."
         raise ModelUnknown(f"No model is called {name[:80]!r}; {hint}")
 
@@ -94,7 +96,10 @@ class Registry:
         return f"the SHA-256 of every file matches {origin}"
 
     def remove(self, name: str) -> int:
-        """Delete a pulled model and whatever is left of its downloads; returns the bytes freed."""
+        """Delete a pulled model and whatever is left of its downloads; returns the bytes freed.
+
+        Raises `ModelUnknown`, or `UsageProblem` for a model that is part of edgeai.
+        """
         entry = self.entry(name)
         if entry.bundled:
             raise UsageProblem(f"{name} is part of edgeai and cannot be removed.")

@@ -195,14 +195,16 @@ def _value(reader: _Reader, kind: int) -> Any:
 def _array(reader: _Reader) -> _Array:
     kind, count = reader.scalar("I"), reader.scalar("Q")
     if kind == _STRING:
-        if count > MAX_STRINGS or count * 8 > reader.size - reader.position:
-            raise ModelRejected(f"an array claims {count} strings, more than can be there")
+        if count > MAX_STRINGS:
+            raise ModelRejected(f"an array claims {count} strings; at most {MAX_STRINGS} are accepted")
+        if count * 8 > reader.size - reader.position:
+            raise ModelRejected(f"an array claims {count} strings, more than the file has left: truncated")
         return _Array(kind, reader.strings(count))
     if kind not in _SCALARS:
         raise ModelRejected(f"an array has elements of the type {kind}, which is not accepted")
     length = count * struct.calcsize(_SCALARS[kind])
     if length > reader.size - reader.position:
-        raise ModelRejected(f"an array claims {length} bytes, more than the file has left")
+        raise ModelRejected(f"an array claims {length} bytes, more than the file has left: truncated")
     return _Array(kind, reader.take(length))
 
 

@@ -203,7 +203,7 @@ class Store:
         return tuple((row[0], queries.chunk_from(self._database.path, row[1:])) for row in rows)
 
     def boilerplate(self) -> frozenset[str]:
-        """The keys last given to `set_boilerplate`."""
+        """The keys last given to `set_boilerplate`; raises `IndexUnusable` when they cannot be read."""
         rows = self._database.rows("SELECT value FROM meta WHERE key = 'boilerplate'")
         try:
             return frozenset(json.loads(rows[0][0]) if rows else ())
@@ -314,7 +314,7 @@ def _prepare(database: Database, maker: Maker | None) -> Maker:
     if maker not in (None, recorded):
         raise EmbedderMismatch(
             f"{database.path} was built with {_named(recorded)}, not with {_named(maker)}; "
-            "run `edgeai sync --rebuild`, or choose the embedder it was built with."
+            f"run `edgeai sync FOLDER --rebuild --index {database.path}`, or choose the embedder it was built with."
         )
     return recorded
 

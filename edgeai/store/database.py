@@ -33,7 +33,7 @@ PRAGMA secure_delete = ON;
 PRAGMA mmap_size = 0;
 """
 
-_REBUILD = "run `edgeai sync --rebuild` to build it again from your files"
+_REBUILD = "build it again from your files with `edgeai sync FOLDER --rebuild --index {path}`"
 _CLOSED = "{path} was closed while it was in use; open it again."
 # Exception class of SQLite, ours, and the sentence; the first that fits counts.
 _MEANINGS: tuple[tuple[type[apsw.Error], type[EdgeAIError], str], ...] = (
@@ -64,11 +64,14 @@ def translated(path: Path) -> Iterator[None]:
 
 def damaged(path: Path, what: str) -> IndexUnusable:
     """The error for content that SQLite reads well but that cannot be what was written."""
-    return IndexUnusable(f"{path} is damaged ({what}); {_REBUILD}.")
+    return IndexUnusable(f"{path} is damaged ({what}); {_REBUILD.format(path=path)}.")
 
 
 def create_file(path: Path) -> None:
-    """Make an empty file that only this user can read, with its folders; SQLite's side files take over its mode."""
+    """Make an empty file that only this user can read, with its folders; SQLite's side files take over its mode.
+
+    Raises `IndexUnusable`, `DiskFull` or `ReadOnly`.
+    """
     try:
         for folder in reversed([folder for folder in path.parents if not folder.exists()]):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -122,14 +125,14 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[apsw.Connection]:
-        """This thread's connection while no other thread of this process writes."""
+        """This thread's connection while no other thread of this process writes; raises `ReadOnly`."""
         if self.read_only:
             raise ReadOnly(f"{self.path} is open for searching only; copy it to a writable place to change it.")
         with self._write_lock, translated(self.path):
             yield self.connection()
 
     def connection(self) -> apsw.Connection:
-        """This thread's connection, opened when it is first needed."""
+        """This thread's connection, opened when it is first needed; raises `RuntimeError` in a forked child."""
         if os.getpid() != self._process:
             raise RuntimeError(f"{self.path} was opened before fork(); open it again in the new process")
         thread = threading.current_thread()
