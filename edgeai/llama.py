@@ -37,9 +37,11 @@ class Interrupted(Exception):
 @cache
 def library() -> Any:
     """The low-level bindings, with logging to stderr turned off. Raises `EngineMissing`."""
-    # OpenMP reads this when it is loaded. Threads that spin at barriers wait for one another's time slices as soon as
-    # another process is busy: on two cores a token then takes 600 ms instead of 14; passive waiting costs 3 % at most.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # GNU OpenMP reads this when it is loaded. Its threads spin at barriers, and as soon as another process is busy they
+    # wait for one another's time slices: on two cores a token then takes 600 ms instead of 30. Not spinning at all costs
+    # a wake-up at each barrier, 22 ms a token instead of 9 on an idle machine. Measurements: benchmarks/LOG.md.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         import llama_cpp
     except (ImportError, OSError, RuntimeError) as error:  # OSError and RuntimeError: the shared library does not load
