@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence
+from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
 from edgeai.prompt import is_refusal, passage_text
 from edgeai.records import Citation, Passage, Retrieval, Verdict
-from edgeai.sentences import Span, sentences
+from edgeai.sentences import Span
 
 # P(the hits hold an answer) = logistic(BIAS + COVERAGE * coverage + SIMILARITY * similarity), refused below the floor.
 # Set by hand for cosines of a sentence embedder, where unrelated texts score about 0.1 and answers 0.4 to 0.8.
@@ -41,7 +41,8 @@ SIMILARITY_WEIGHT = 1.0  # of a cosine, against the share of the question's word
 # A verb denied in English, where nothing in the quoted words is negative: small models get this wrong.
 _DENIES = re.compile(r"\b(?:do|does|did|is|are|was|were|has|have|can|could|will|would|must|may)(?:\s+not\b|n[’']t\b)")
 _NEGATIVE = re.compile(r"\b(?:not|no|nor|none|never|nobody|nothing|cannot|without)\b|n[’']t\b", re.IGNORECASE)
-_ECHO = re.compile(r"^#|\s>\s")  # a heading, or the heading path that the prompt puts above a passage
+_ECHO = re.compile(r"^#|\s>\s|[?？]$")  # a heading, the heading path above a passage, or the question
+_LIST_MARK = re.compile(r"^(?:\d{1,2}[.)]|[-*•])\s+")
 
 Similarity = Callable[[str, Sequence[str]], Sequence[float]]
 
@@ -114,22 +115,16 @@ def keep_supported(
     """
     kept: list[str] = []
     said: set[str] = set()
-    position = 0
-    for start, end in sentences(text):
-        sentence = text[start:end]
-        bare = " ".join(MARK.sub("", sentence).split())
+    for start, end in marked_sentences(text):
+        sentence = _LIST_MARK.sub("", " ".join(text[start:end].split()))
+        bare = MARK.sub("", sentence)
         marked = {int(number) for number in MARK.findall(sentence)}
         quotes = [quote for quote in citations if quote.n in marked]
-        if (
-            len(said) < KEPT_SENTENCES
-            and bare not in said
-            and not _ECHO.search(bare)
-            and _holds(sentence, quotes, passages)
-        ):
-            kept += [text[position:start], sentence]
+        if len(kept) < KEPT_SENTENCES and bare not in said and not _ECHO.search(bare):
+            if _holds(sentence, quotes, passages):
+                kept.append(sentence)
             said.add(bare)
-        position = end
-    return cite("".join(kept), passages)
+    return cite(" ".join(kept), passages)
 
 
 def answers(question: str, citations: Sequence[Citation]) -> bool:

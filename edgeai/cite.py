@@ -17,7 +17,17 @@ from edgeai.records import Citation, Passage
 from edgeai.sentences import Span, sentences, trim_to_sentences
 from edgeai.terms import query_terms, words
 
-__all__ = ["Content", "Evidence", "citation", "cite", "content", "evidence", "sentences", "trim_to_sentences"]
+__all__ = [
+    "Content",
+    "Evidence",
+    "citation",
+    "cite",
+    "content",
+    "evidence",
+    "marked_sentences",
+    "sentences",
+    "trim_to_sentences",
+]
 
 ATTRIBUTE_FLOOR = (
     0.5  # weighted share of an unmarked sentence's content a passage sentence must hold to be cited for it
@@ -98,7 +108,7 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[str, tuple[Citation,
     citations: list[Citation] = []
     text = _clean_marks(answer, shown.by_number)
     position = 0
-    for start, end in _sentences_with_marks(text):
+    for start, end in marked_sentences(text):
         sentence = text[start:end]
         said = content(sentence)
         numbers = _marked(sentence, shown.by_number)
@@ -224,7 +234,7 @@ def _clean_marks(answer: str, known: Container[int]) -> str:
     return _REPEATED_MARK.sub(r"\1", _MARKS_ALONE.sub(" ", answer)).strip()
 
 
-def _sentences_with_marks(text: str) -> list[Span]:
+def marked_sentences(text: str) -> list[Span]:
     """Sentences, each with the marks that stand alone behind it."""
     spans: list[Span] = []
     for start, end in sentences(text):

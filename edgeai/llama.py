@@ -37,9 +37,9 @@ class Interrupted(Exception):
 @cache
 def library() -> Any:
     """The low-level bindings, with logging to stderr turned off. Raises `EngineMissing`."""
-    # GNU OpenMP reads this when it is loaded. Its threads spin at barriers, and as soon as another process is busy they
-    # wait for one another's time slices: on two cores a token then takes 600 ms instead of 30. Not spinning at all costs
-    # a wake-up at each barrier, 22 ms a token instead of 9 on an idle machine. Measurements: benchmarks/LOG.md.
+    # GNU OpenMP reads this when it is loaded. Its threads spin at barriers; beside a busy process they wait for each
+    # other's time slices: 600 ms a token on two cores instead of 30. Not spinning at all costs a wake-up at every
+    # barrier, 22 ms a token instead of 9 on an idle machine. Measured in benchmarks/LOG.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
