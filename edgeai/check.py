@@ -133,6 +133,11 @@ def answers(question: str, citations: Sequence[Citation]) -> bool:
     return any(len(asked & evidence(quote.quote)) > 0 for quote in citations if not quote.quote.startswith("#"))
 
 
+def overlap(citations: Sequence[Citation], other: Citation) -> bool:
+    """Whether some citation quotes a part of what `other` quotes."""
+    return any(quote.path == other.path and quote.start < other.end and other.start < quote.end for quote in citations)
+
+
 def extract(
     question: str, passages: Sequence[Passage], similarity: Similarity | None = None
 ) -> tuple[str, Citation] | None:

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from edgeai import changes, check, chunks, cite, documents, followup, prompt, retrieve
+from edgeai import changes, check, chunks, documents, followup, prompt, retrieve
 from edgeai.config import Settings
+from edgeai.draft import Draft
 from edgeai.errors import DocumentUnreadable, NothingToIndex
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.links import without_targets
 from edgeai.records import (
     Answer,
     Chunk,
-    Citation,
     Document,
     Embedder,
     Hit,
-    Mode,
     Passage,
     Piece,
     Progress,
     ProgressCallback,
-    Retrieval,
     Skipped,
     SyncReport,
-    Timings,
     Turn,
-    Verdict,
 )
 from edgeai.records import Generator as TextGenerator
 from edgeai.reply import Reply
@@ -260,7 +256,7 @@ def _ask(
         where=where,
     )
     passages = tuple(numbered(found.hits))
-    draft = _Draft(question, query, passages, found, began, settings.budget_ms or None, engines.embedder)
+    draft = Draft(question, query, passages, found, began, settings.budget_ms or None, engines.embedder)
     verdict = check.answerable(found)
     if verdict.status == "refused":
         return draft.refused(verdict)
@@ -299,78 +295,4 @@ def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:
             header=chunk.header,
             page=chunk.page,
             modified=hit.modified,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """What is known of an answer once retrieval is done."""
-
-    question: str
-    query: str
-    passages: tuple[Passage, ...]
-    found: Retrieval
-    began: float
-    budget_ms: float | None
-    embedder: Embedder | None
-
-    def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
-        return self._answer(prompt.REFUSAL, verdict, mode, ())
-
-    def extractive(self, verdict: Verdict, *degraded: str) -> Answer:
-        """The sentence of the passages that fits the question best."""
-        compare = self._similarity if self.embedder else None
-        # The question as rewritten repeats what was asked before, so it comes second.
-        best = check.extract(self.question, self.passages, compare) or check.extract(self.query, self.passages, compare)
-        if best is None:
-            return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
-        text, citation = best
-        return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded)
-
-    def _similarity(self, question: str, texts: Sequence[str]) -> list[float]:
-        if self.embedder is None:
-            return [0.0] * len(texts)
-        cosines: list[float] = (self.embedder.embed_passages(texts) @ self.embedder.embed_query(question)).tolist()
-        return cosines
-
-    def generated(
-        self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, model: str, sent: float
-    ) -> Answer:
-        """The model's words when the passages support them, else the extractive answer."""
-        last = pieces[-1]
-        said = "".join(piece.text for piece in pieces).strip()
-        if last.finish == "length":
-            said = cite.trim_to_sentences(said)
-        if prompt.is_refusal(said):
-            answer = self.refused(check.check(said, (), shown, verdict), "generated")
-        else:
-            text, citations = check.keep_supported(*cite.cite(said, shown), shown)
-            verdict_on_text = check.check(text, citations, shown, verdict)
-            if verdict_on_text.status == "answered" and check.answers(self.query, citations):
-                answer = self._answer(text, verdict_on_text, "generated", citations)
-            else:
-                answer = self.extractive(verdict, "unsupported")
-        wait = (sent - self.began) * 1000
-        timings = replace(
-            answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms
-        )
-        tokens = {"prompt": last.prompt_tokens, "cached": last.cached_tokens, "output": last.output_tokens}
-        return replace(answer, model=model, timings=timings, tokens=tokens)
-
-    def _answer(
-        self, text: str, verdict: Verdict, mode: Mode, citations: tuple[Citation, ...], degraded: tuple[str, ...] = ()
-    ) -> Answer:
-        total = (time.perf_counter() - self.began) * 1000
-        timings = Timings(embed=self.found.embed_ms, search=self.found.search_ms, first_token=total, total=total)
-        return Answer(
-            self.question,
-            text,
-            verdict.status,
-            mode,
-            citations,
-            confidence=verdict.confidence,
-            degraded=degraded,
-            timings=timings,
-            budget_ms=self.budget_ms,
-            passages=self.passages,
         )

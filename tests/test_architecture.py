@@ -23,6 +23,7 @@ LAYERS = [
     ["chunks"],
     ["documents", "encoders", "llama", "registry", "sessions", "store"],
     ["check", "generate", "retrieve"],
+    ["draft"],
     ["bench", "doctor", "pipeline"],
     ["transfer"],
     ["assistant"],

@@ -157,6 +157,14 @@ def test_an_invented_number_never_reaches_the_user(assistant, docs):
     assert "20 weeks" in answer.text
 
 
+def test_a_true_sentence_about_something_else_gives_way_to_the_one_that_was_asked_for(assistant, docs):
+    (docs / "leave.md").write_text(LEAVE + "\nUnpaid leave may be taken for six months.\n")
+    generator = Scripted("Unpaid leave may be taken for six months [1].")
+    answer = ask(assistant, docs, generator, "How many weeks of paid parental leave are there?").answer
+    assert (answer.mode, answer.degraded) == ("extractive", ("not the best sentence",))
+    assert "20 weeks" in answer.text
+
+
 def test_the_models_refusal_is_a_refusal(assistant, docs):
     answer = ask(assistant, docs, Scripted(prompt.REFUSAL), "Who approves parental leave?").answer
     assert (answer.text, answer.status, answer.citations) == (prompt.REFUSAL, "refused", ())
