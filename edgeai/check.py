@@ -160,7 +160,24 @@ def extract(
         zip(scored, cosines, strict=True), key=lambda pair: pair[0][0] + SIMILARITY_WEIGHT * pair[1]
     )[0]
     best = citation(passage, span)
-    return f"{' '.join(best.quote.split())} [{best.n}]", best
+    return f"{_as_sentence(passage, span)} [{best.n}]", best
+
+
+def _as_sentence(passage: Passage, span: Span) -> str:
+    """A sentence without its list mark; a table row as "column: value" pairs where its header is shown."""
+    text = " ".join(passage.text[slice(*span)].split())
+    if not text.startswith("|"):
+        return _LIST_MARK.sub("", text)
+    above = [*passage.header.splitlines(), *passage.text[: span[0]].splitlines()]
+    rules = [number for number, line in enumerate(above) if number and _RULE.fullmatch(line)]
+    cells, names = _cells(text), _cells(above[rules[-1] - 1]) if rules else []
+    if len(names) != len(cells):
+        return ", ".join(cell for cell in cells if cell)
+    return ", ".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell)
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
 
 
 def _scored(question: str, passages: Sequence[Passage]) -> Iterator[tuple[float, Passage, Span]]:

@@ -155,3 +155,23 @@ def test_at_most_two_different_sentences_of_a_talkative_model_are_kept():
     passages = [Passage(1, "Cats purr. Dogs bark. Cows moo.", "/a.txt", 0, 31)]
     said = "Cats purr [1]. Cats purr [1]. Dogs bark [1]. Cows moo [1]."
     assert keep_supported(*cite(said, passages), passages)[0] == "Cats purr [1]. Dogs bark [1]."
+
+
+TABLE = "| Country | Lunch | Hotel |\n|---|---|---|\n| France | 17 | 150 |\n| Spain | 16 | 120 |\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [(TABLE, ""), ("\n".join(TABLE.splitlines()[2:]), "\n".join(TABLE.splitlines()[:2]))],
+    ids=["header in the passage", "header carried over"],
+)
+def test_a_table_row_is_said_with_its_column_names_and_quoted_as_it_stands(text, header):
+    passages = [Passage(1, text, "/a.md", 0, len(text), header=header)]
+    said, quote = extract("What is the hotel limit in Spain?", passages)
+    assert said == "Country: Spain, Lunch: 16, Hotel: 120 [1]"
+    assert quote.quote == "| Spain | 16 | 120 |"
+
+
+def test_a_list_item_is_said_without_its_mark():
+    passages = [Passage(1, "- Badges are blue.\n- Keys are red.", "/a.md", 0, 34)]
+    assert extract("Which colour are keys?", passages)[0] == "Keys are red. [1]"
