@@ -33,7 +33,9 @@ class Draft:
 
     def extractive(self, verdict: Verdict, *degraded: str) -> Answer:
         """The sentence of the passages that fits the question best."""
-        best = self._best_sentence()
+        return self._quoting(self._best_sentence(), verdict, degraded)
+
+    def _quoting(self, best: tuple[str, Citation] | None, verdict: Verdict, degraded: tuple[str, ...]) -> Answer:
         if best is None:
             return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
         text, citation = best
@@ -65,10 +67,11 @@ class Draft:
         else:
             text, citations = check.keep_supported(*cite.cite(said, shown), shown)
             verdict_on_text = check.check(text, citations, shown, verdict)
+            best = self._best_sentence()
             if verdict_on_text.status != "answered" or not check.answers(self.query, citations):
-                answer = self.extractive(verdict, "unsupported")
-            elif (best := self._best_sentence()) and not check.overlap(citations, best[1]):
-                answer = self.extractive(verdict, "not the best sentence")
+                answer = self._quoting(best, verdict, ("unsupported",))
+            elif best and not check.overlap(citations, best[1]):
+                answer = self._quoting(best, verdict, ("not the best sentence",))
             else:
                 answer = self._answer(text, verdict_on_text, "generated", citations)
         wait = (sent - self.began) * 1000

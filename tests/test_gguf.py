@@ -268,9 +268,14 @@ def scratch(tmp_path_factory) -> Path:
 
 @settings(max_examples=500, deadline=None)
 @given(mutations())
-def test_a_mutated_file_passes_or_is_rejected_and_never_keeps_the_reader_busy(scratch, content):
+def test_a_mutated_file_passes_or_is_rejected_and_quickly(scratch, content):
     scratch.write_bytes(content)
-    start = time.process_time()
-    with suppress(ModelRejected):
-        preflight(scratch)
-    assert time.process_time() - start < 5  # seconds; a count that is believed would take minutes
+
+    def seconds() -> float:
+        start = time.process_time()
+        with suppress(ModelRejected):
+            preflight(scratch)
+        return time.process_time() - start
+
+    # A garbage collection of the whole test run can fall into one reading, not into three.
+    assert any(seconds() < 0.1 for _ in range(3))

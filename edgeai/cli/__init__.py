@@ -100,5 +100,5 @@ def main() -> None:
     edgeai ask "How long is parental leave?" --docs handbook/
     edgeai chat handbook/
 
-    Exit codes: 0 ok, 1 error, 2 usage, 3 a gate failed, 4 no grounded answer.
+    Exit codes: 0 ok, 1 error, 2 usage, 3 a gate failed, 4 no grounded answer, 130 interrupted.
     """
