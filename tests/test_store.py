@@ -662,11 +662,15 @@ def test_processes_create_and_write_one_index_at_once(tmp_path):
 
 def test_what_was_acknowledged_survives_kill_9(tmp_path):
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda seed: write_and_be_killed(tmp_path / f"{seed}.db", seed), range(3)))
+        acknowledged = list(pool.map(lambda seed: write_and_be_killed(tmp_path / f"{seed}.db", seed), range(3)))
+    assert all(len(paths) > 5 for paths in acknowledged), "killed too early to have shown anything"
 
 
-def write_and_be_killed(path: Path, seed: int) -> None:
-    """Five times: write until killed at a random moment, then open the index and compare with the oracle."""
+def write_and_be_killed(path: Path, seed: int) -> set[str]:
+    """Five times: write until killed at a random moment, then open the index and compare with the oracle.
+
+    Returns the paths that were acknowledged.
+    """
     chance = random.Random(seed)
     acknowledged: set[str] = set()
     for attempt in range(5):
@@ -684,7 +688,7 @@ def write_and_be_killed(path: Path, seed: int) -> None:
             assert len(stored) <= len(acknowledged) + attempt + 2, "more than one unacknowledged write a kill"
             for name in stored.keys() - {"/shared"}:
                 assert store.document(name).text == f"document {name} " * 30
-    assert len(acknowledged) > 5
+    return acknowledged
 
 
 # errors -------------------------------------------------------------------------------------------------------------
