@@ -7,8 +7,9 @@ search runs beside them.
 
 Every source of a set is a document put through the product's own chunker, embedder, store and search; it counts as
 found at its best chunk, and copies of a source are one source. Keyword and vector rankings are those of the store,
-without fusion. Corpora and questions are subsampled to --sources and --queries. Times are those of a search with the
-default limit. The very last line is one JSON document.
+without fusion; "read" is the fused ranking with its first 20 hits put in order by the reader, where the question is in
+a language it was trained on. Corpora and questions are subsampled to --sources and --queries. Times are those of a
+search with the default limit, and of the reader for one pair. The very last line is one JSON document.
 
     python benchmarks/retrieval.py --data DIR [--split eval|train] [--cache DIR]
 """
@@ -23,6 +24,7 @@ import os
 import platform
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +34,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Query, RetrievalSet, Source, judged_set, passage_set, span_set, subsample, without_copies
 
-from edgeai import chunks, pipeline, retrieve
-from edgeai.config import DEFAULT_EMBEDDER
+from edgeai import chunks, pipeline, read, retrieve
+from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_READER
 from edgeai.documents import plain
 from edgeai.encoders import OnnxEmbedder
-from edgeai.records import Document, Embedder, EmbedderSpec
+from edgeai.engines import Embedder, Reader
+from edgeai.reader import OnnxReader
+from edgeai.records import Document, EmbedderSpec, Retrieval
 from edgeai.registry import Registry
 from edgeai.store import Maker, Store
 from edgeai.terms import query_terms
@@ -59,7 +63,8 @@ SETS: dict[str, dict[str, Callable[[Path], RetrievalSet]]] = {
 RECALL_DEPTH = 5
 DEPTH = 10  # of MRR and nDCG
 CHUNKS = 30  # ranked for the scores, so that 10 documents remain once those with several hits are counted once
-METHODS = ("keyword", "vectors", "fused")
+METHODS = ("keyword", "vectors", "fused", "read")
+READ = 20  # hits of the fused ranking that the reader puts in order; more than `ask` reads, which shows fewer
 
 
 class CachedEmbedder:
@@ -91,22 +96,25 @@ class Measured:
     scores: Mapping[str, tuple[float, float, float]]
     embed_ms: float
     search_ms: float
+    pair_ms: float  # of the reader, 0 when it was not asked
 
 
 def main() -> None:
     """Run the sets of a split, print a table and, as the last line, JSON."""
     options = _options()
-    embedder = OnnxEmbedder(Registry(offline=True).embedder(DEFAULT_EMBEDDER))
+    registry = Registry(offline=True)
+    embedder = OnnxEmbedder(registry.embedder(DEFAULT_EMBEDDER))
+    reader = OnnxReader(registry.reader(options.reader))
     if options.cache:
         options.cache.mkdir(parents=True, exist_ok=True)
     rows = []
     print(
         f"{'set':<15}{'n':>5}{'chunks':>8}"
         + "".join(f"{method:>22}" for method in METHODS)
-        + f"{'embed':>13}{'search':>13}"
+        + f"{'embed':>13}{'search':>13}{'pair':>13}"
     )
     for data in _sets(options):
-        rows.append(_measure(data, CachedEmbedder(embedder, options.cache)))
+        rows.append(_measure(data, CachedEmbedder(embedder, options.cache), reader))
         print(_line(rows[-1]), flush=True)
     print("per method: recall@5, MRR@10, nDCG@10; milliseconds: p50/p95")
     machine = {
@@ -122,6 +130,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder with train/ and eval/")
     parser.add_argument("--split", choices=tuple(SETS), default="eval")
     parser.add_argument("--only", default="", help="run the sets whose name contains this")
+    parser.add_argument("--reader", default=DEFAULT_READER, help="reader, by name or path")
     parser.add_argument("--cache", type=Path, help="keep passage vectors here between runs")
     parser.add_argument("--queries", type=int, default=500, help="at most this many questions a set")
     parser.add_argument("--sources", type=int, default=1500, help="at most this many documents a set")
@@ -129,9 +138,9 @@ def _options() -> argparse.Namespace:
 
 
 def _sets(options: argparse.Namespace) -> Iterator[RetrievalSet]:
-    for name, read in SETS[options.split].items():
+    for name, reads in SETS[options.split].items():
         if options.only in name:
-            data = without_copies(read(options.data / options.split / name))
+            data = without_copies(reads(options.data / options.split / name))
             yield subsample(data, queries=options.queries, sources=options.sources)
 
 
@@ -157,11 +166,11 @@ def _document(path: str, source: Source) -> Document:
     return Document(path, extracted.text, "text", source.title, 0.0, "", extracted.blocks)
 
 
-def _measure(data: RetrievalSet, embedder: Embedder) -> dict[str, Any]:
+def _measure(data: RetrievalSet, embedder: Embedder, reader: Reader) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, open_store(folder, embedder) as store:
         ids = build_index(data, store, embedder)
         retrieve.search("warm up", store, embedder)
-        measured = [_ask(query, store, embedder, ids) for query in data.queries]
+        measured = [_ask(query, store, embedder, reader, ids) for query in data.queries]
         return {
             "set": data.name,
             "queries": len(measured),
@@ -170,10 +179,11 @@ def _measure(data: RetrievalSet, embedder: Embedder) -> dict[str, Any]:
             **{method: _means([m.scores[method] for m in measured]) for method in METHODS},
             "embed_ms": _percentiles([m.embed_ms for m in measured]),
             "search_ms": _percentiles([m.search_ms for m in measured]),
+            "pair_ms": _percentiles([m.pair_ms for m in measured]),
         }
 
 
-def _ask(query: Query, store: Store, embedder: Embedder, ids: Mapping[str, str]) -> Measured:
+def _ask(query: Query, store: Store, embedder: Embedder, reader: Reader, ids: Mapping[str, str]) -> Measured:
     timed = retrieve.search(query.text, store, embedder)  # first, because the embedder remembers questions
     found = retrieve.search(query.text, store, embedder, limit=CHUNKS)
     keyword = [chunk_id for chunk_id, _ in store.matching(query_terms(query.text), limit=50)]
@@ -183,12 +193,26 @@ def _ask(query: Query, store: Store, embedder: Embedder, ids: Mapping[str, str])
         "vectors": _paths(store, nearest),
         "fused": [h.path for h in found.hits],
     }
+    rankings["read"], pair_ms = _read(query.text, found, reader)
     judge = partial(_score, relevant=query.relevant)
     return Measured(
         {method: judge([ids[path] for path in paths]) for method, paths in rankings.items()},
         timed.embed_ms,
         timed.search_ms,
+        pair_ms,
     )
+
+
+def _read(question: str, found: Retrieval, reader: Reader) -> tuple[list[str], float]:
+    """Paths as the product would rank them if it read the first hits, and milliseconds a pair."""
+    hits = found.hits[:READ]
+    if found.trust < read.READABLE or not hits:
+        return [hit.path for hit in found.hits], 0.0
+    began = time.perf_counter()
+    readings = reader.read(question, list(pipeline.numbered(hits)))
+    pair_ms = (time.perf_counter() - began) * 1000 / len(hits)
+    order = read.order([hit.score for hit in hits], readings, found.trust)
+    return [hits[row].path for row in order] + [hit.path for hit in found.hits[READ:]], pair_ms
 
 
 def _paths(store: Store, chunk_ids: Sequence[int]) -> list[str]:
@@ -217,7 +241,7 @@ def _percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
 
 def _line(row: Mapping[str, Any]) -> str:
     methods = "".join(f"{' / '.join(f'{value:.3f}' for value in row[method].values()):>22}" for method in METHODS)
-    times = "".join(f"{row[name]['p50']:>7.1f}/{row[name]['p95']:.1f}" for name in ("embed_ms", "search_ms"))
+    times = "".join(f"{row[name]['p50']:>7.1f}/{row[name]['p95']:.1f}" for name in ("embed_ms", "search_ms", "pair_ms"))
     return f"{row['set']:<15}{row['queries']:>5}{row['chunks']:>8}{methods}{times}"
 
 

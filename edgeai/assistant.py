@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeai.chunks import CHUNKER
-from edgeai.config import DEFAULT_GENERATOR, Settings, load_settings
+from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
 from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
@@ -24,8 +24,10 @@ from edgeai.store import Maker, Store
 if TYPE_CHECKING:
     from edgeai.encoders import OnnxEmbedder
     from edgeai.generate import LlamaGenerator
+    from edgeai.reader import OnnxReader
 
 _GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
+_READER_SETTINGS = {"reader", "threads"}
 
 
 def open_registry(*, offline: bool = False, allow_unverified: bool = False) -> Registry:
@@ -44,8 +46,9 @@ class Assistant:
     """Ask one index of documents.
 
     `index` is the SQLite file, made by the first `sync`. `model` is a catalog name, the path of a GGUF file or "none";
-    `embedder` a catalog name or the path of a folder with an ONNX model. With `pull=True` a missing model is fetched
-    at first use, reporting bytes to `progress`; otherwise nothing here ever opens the network.
+    `adapter` the name or path of a LoRA adapter of it; `embedder` a catalog name or the path of a folder with an ONNX
+    model, `reader` the same or "none". With `pull=True` a missing model is fetched at first use, reporting bytes to
+    `progress`; otherwise nothing here ever opens the network.
     """
 
     def __init__(
@@ -53,16 +56,17 @@ class Assistant:
         index: Path | str,
         *,
         model: str | None = None,
+        adapter: str | None = None,
         embedder: str | None = None,
+        reader: str | None = None,
         budget_ms: float | None = None,
         settings: Settings | None = None,
         pull: bool = False,
         progress: ProgressCallback | None = None,
     ) -> None:
-        given: dict[str, Any] = {"model": model, "embedder": embedder, "budget_ms": budget_ms}
-        self.settings = replace(
-            settings or load_settings(), **{key: value for key, value in given.items() if value is not None}
-        )
+        given = {"model": model, "adapter": adapter, "embedder": embedder, "reader": reader, "budget_ms": budget_ms}
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        self.settings = replace(settings or load_settings(), **changes)
         self.index = Path(index)
         self.notices: list[str] = []  # sentences for the user: what is missing and how to mend it
         self._pull = pull and not self.settings.offline
@@ -71,6 +75,8 @@ class Assistant:
         self._lock = threading.RLock()
         self._store: Store | None = None
         self._embedder: OnnxEmbedder | None = None
+        self._reader: OnnxReader | None = None
+        self._no_reader = False
         self._generator: LlamaGenerator | None = None
         self._no_generator = False
 
@@ -152,7 +158,7 @@ class Assistant:
         """
         from edgeai import pipeline
 
-        engines = pipeline.Engines(self.open_store(), self.embedder, self._load_generator)
+        engines = pipeline.Engines(self.open_store(), self.embedder, self._load_generator, self._load_reader)
         return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
 
     def document(self, path: Path | str) -> Document | None:
@@ -184,21 +190,31 @@ class Assistant:
         What is missing ends up in `notices`. Raises `IndexMissing` when nothing was indexed yet.
         """
         self.open_store()
+        self._load_reader()
         self._load_generator()
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
 
-        Raises `UsageProblem` when the embedder is among them.
+        A loaded model stays loaded when its adapter changes. Raises `UsageProblem` when the embedder is among the
+        changes; `ModelUnknown` or `ModelRejected` when the adapter cannot be used, and then nothing has changed.
         """
         if "embedder" in changes:
             raise UsageProblem("An index keeps its embedder; open another index to use another one.")
         with self._lock:
-            self.settings = replace(self.settings, **changes)
-            if _GENERATOR_SETTINGS & set(changes):
+            settings = replace(self.settings, **changes)
+            reload = bool(_GENERATOR_SETTINGS & set(changes))
+            if self._generator and not reload and settings.adapter != self.settings.adapter:
+                self._use_adapter(self._generator, settings.adapter)
+            self.settings = settings
+            if reload:
                 if self._generator is not None:
                     self._generator.close()
                 self._generator, self._no_generator = None, False
+            if _READER_SETTINGS & set(changes):
+                if self._reader is not None:
+                    self._reader.close()
+                self._reader, self._no_reader = None, False
 
     @property
     def embedder(self) -> OnnxEmbedder:
@@ -225,10 +241,10 @@ class Assistant:
     def close(self) -> None:
         """Free the models and close the index; a later call opens what it needs again."""
         with self._lock:
-            for engine in (self._generator, self._embedder, self._store):
+            for engine in (self._generator, self._reader, self._embedder, self._store):
                 if engine is not None:
                     engine.close()
-            self._generator = self._embedder = self._store = None
+            self._generator = self._reader = self._embedder = self._store = None
 
     def __enter__(self) -> Assistant:
         return self
@@ -236,13 +252,28 @@ class Assistant:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _load_reader(self) -> OnnxReader | None:
+        from edgeai.reader import OnnxReader
+
+        with self._lock:
+            if self._reader is None and not self._no_reader and self.settings.reader != "none":
+                try:
+                    spec = self._installed(self._registry.reader, self.settings.reader)
+                    self._reader = OnnxReader(spec, threads=self.settings.threads or None)
+                except (ModelMissing, EngineMissing, DownloadFailed) as error:
+                    if self.settings.reader != DEFAULT_READER:
+                        raise  # who names a reader wants its judgement, not a plainer one
+                    self._no_reader = True
+                    self.notices.append(str(error))
+            return self._reader
+
     def _load_generator(self) -> LlamaGenerator | None:
         with self._lock:
             if self._generator is None and not self._no_generator and self.settings.model != "none":
                 try:
                     self._generator = self._open_generator()
                 except (ModelMissing, EngineMissing, DownloadFailed) as error:
-                    if self.settings.model != DEFAULT_GENERATOR:
+                    if self.settings.model != DEFAULT_GENERATOR or self.settings.adapter:
                         raise  # who names a model wants that one, not an extractive answer
                     self._no_generator = True
                     self.notices.append(str(error))
@@ -258,9 +289,22 @@ class Assistant:
             gpu_layers=self.settings.gpu_layers,
             context=self.settings.context,
         )
-        if generator.notice:
-            self.notices.append(generator.notice)
+        if self.settings.adapter:
+            try:
+                self._use_adapter(generator, self.settings.adapter)
+            except BaseException:
+                generator.close()
+                raise
+        self.notices += filter(None, (self._registry.notice(self.settings.model), generator.notice))
         return generator
+
+    def _use_adapter(self, generator: LlamaGenerator, name: str) -> None:
+        if not name:
+            generator.use("")
+            return
+        adapter = self._registry.adapter(name, generator.spec)
+        generator.use(str(adapter.path))
+        self.notices += filter(None, (adapter.notice,))
 
     def _installed(self, lookup: Any, name: str) -> Any:
         if self._pull:

@@ -16,6 +16,7 @@ from typing import Any
 from edgeai.errors import UsageProblem
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
+DEFAULT_READER = "reader-6"
 DEFAULT_GENERATOR = "smollm2-135m-instruct"
 
 
@@ -25,7 +26,9 @@ class Settings:
 
     # models
     model: str = DEFAULT_GENERATOR  # catalog name, path of a GGUF file, or "none" for extractive answers
+    adapter: str = ""  # LoRA adapter of the model: name of an installed one, path of a GGUF file, or "" for none
     embedder: str = DEFAULT_EMBEDDER
+    reader: str = DEFAULT_READER  # catalog name, path of a folder, or "none" to rank and refuse without one
     gpu_layers: str = "auto"  # "auto", "all" or a number
     threads: int = 0  # 0 = physical cores
     offline: bool = False  # never open the network, not even for the first-use pull
@@ -33,6 +36,7 @@ class Settings:
 
     # retrieval
     candidates: int = 50  # taken from each of keyword and vector search
+    read: int = 8  # candidates the reader judges
     passages: int = 4  # shown to the generator
     per_document: int = 2  # at most this many passages from one document
     labels: str = ""  # comma-separated access labels this caller may see; "" = no restriction
@@ -56,6 +60,7 @@ class Settings:
 _RANGES = {
     "threads": (0, 512),
     "candidates": (1, 10_000),
+    "read": (1, 1_000),
     "passages": (1, 1_000),
     "per_document": (1, 1_000),
     "budget_ms": (0, 86_400_000),

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, encoders, generate, llama
+from edgeai import __version__, encoders, generate, llama, onnxfile, reader
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.prompt import build_prompt
-from edgeai.records import EmbedderSpec
+from edgeai.records import EmbedderSpec, Passage
 from edgeai.registry import Registry
 
 OLDEST_PYTHON = (3, 11)
@@ -86,12 +86,14 @@ def diagnose(settings: Settings) -> tuple[Check, ...]:
     """Run all checks with the models and threads these settings choose; takes seconds, opens no network."""
     registry = Registry(offline=True, allow_unverified=settings.allow_unverified)
     embedder = _attempt("embedder", lambda: check_embedder(registry.embedder(settings.embedder), settings))
+    reading = _attempt("reader", lambda: check_reader(registry, settings), required=False)
     home = data_dir()
     return (
         check_python(),
         _attempt("SQLite", check_sqlite),
         check_onnxruntime(),  # after the embedder, which has imported it
         embedder,
+        reading,
         _attempt("llama.cpp", check_llama, required=False),
         _attempt("CPU features", lambda: check_cpu_features(cpu_features(), compiled_features()), required=False),
         check_threads(settings),
@@ -100,6 +102,7 @@ def diagnose(settings: Settings) -> tuple[Check, ...]:
         check_private(home),
         check_space(home),
         _attempt("generator", lambda: check_generator(registry, settings), required=False),
+        _attempt("adapters", lambda: check_adapters(registry, settings), required=False),
     )
 
 
@@ -229,7 +232,7 @@ def rebuild() -> str:
 
 def check_threads(settings: Settings) -> Check:
     """How many threads compute; more than there are CPUs only wait for each other."""
-    available = encoders.available_cpus()
+    available = onnxfile.available_cpus()
     threads = settings.threads or llama.physical_cores()
     ok = threads <= available
     fix = "" if ok else f"set threads to {llama.physical_cores()} or leave it out"
@@ -292,6 +295,28 @@ def check_embedder(spec: EmbedderSpec, settings: Settings) -> Check:
     return Check("embedder", True, f"{spec.name}, a question in {milliseconds:.1f} ms")
 
 
+def check_reader(registry: Registry, settings: Settings) -> Check:
+    """Judges a passage; raises what the registry and `OnnxReader` raise."""
+    if settings.reader == "none":
+        return Check("reader", True, "none chosen, passages are judged by their words", required=False)
+    spec = registry.reader(settings.reader)
+    judge = reader.OnnxReader(spec, threads=settings.threads or None)
+    passage = Passage(1, "Every employee has 25 days of leave a year.", "", 0, 43)
+    judge.read("The first one also pays for loading the model.", [passage])
+    began = time.perf_counter()
+    judge.read("How many days of leave are there?", [passage])
+    milliseconds = (time.perf_counter() - began) * 1000
+    judge.close()
+    return Check("reader", True, f"{spec.name}, a passage in {milliseconds:.1f} ms", required=False)
+
+
+def check_adapters(registry: Registry, settings: Settings) -> Check:
+    """Which are installed; raises what the registry raises when the chosen one is not for the chosen model."""
+    if settings.adapter and settings.model != "none":
+        registry.adapter(settings.adapter, registry.generator(settings.model))
+    return Check("adapters", True, ", ".join(registry.installed_adapters()) or "none installed", required=False)
+
+
 def check_generator(registry: Registry, settings: Settings) -> Check:
     """Generates a few words; raises what the registry and `LlamaGenerator` raise."""
     if settings.model == "none":
@@ -301,6 +326,8 @@ def check_generator(registry: Registry, settings: Settings) -> Check:
     except ModelMissing:
         detail = f"{settings.model} is not installed; until then answers quote the documents"
         return Check("generator", False, detail, f"edgeai models pull {settings.model}", required=False)
+    if notice := registry.notice(settings.model):
+        return _failed("generator", notice, required=False)
     began = time.perf_counter()
     generator = generate.LlamaGenerator(
         spec, threads=settings.threads or None, gpu_layers=settings.gpu_layers, context=SMOKE_CONTEXT

@@ -1,7 +1,8 @@
 """An answer in the making: what is known once retrieval is done, and what becomes of the model's words.
 
-It decides which of two answers is shown, the generated one or the best sentence of the passages. Both can be wrong;
-where the model is small and untrained, a sentence that both arrive at is right more often (benchmarks/LOG.md).
+It decides which of two answers is shown, the generated one or what the passages say in their own words, or neither.
+With a reader the second is the span it found, and its judgement of whether there is an answer weighs against the
+model's; without one it is the sentence that shares most with the question.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgeai import check, cite, prompt
+from edgeai import check, cite, prompt, read
+from edgeai.engines import Embedder, Reader
 from edgeai.links import without_targets
-from edgeai.records import Answer, Citation, Embedder, Mode, Passage, Piece, Retrieval, Timings, Verdict
+from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is known of an answer once retrieval is done."""
+    """What is known of an answer once retrieval is done; `readings` are those of `passages`, or none."""
 
     question: str
     query: str
@@ -26,22 +28,101 @@ class Draft:
     began: float
     budget_ms: float | None
     embedder: Embedder | None
+    readings: tuple[Reading, ...] = ()
+    read_ms: float = 0.0
+
+    def read(self, reader: Reader, candidates: Sequence[Passage], limit: int) -> Draft:
+        """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings."""
+        began = time.perf_counter()
+        readings = reader.read(self.query, candidates)
+        best = read.order([hit.score for hit in self.found.hits], readings, self.found.trust)[:limit]
+        return replace(
+            self,
+            passages=tuple(replace(candidates[row], number=number) for number, row in enumerate(best, 1)),
+            readings=tuple(readings[row] for row in best),
+            read_ms=(time.perf_counter() - began) * 1000,
+        )
+
+    def outlook(self) -> Verdict:
+        """Whether the passages are worth showing to a language model."""
+        return read.verdict(self.readings) if self.readings else check.answerable(self.found)
 
     def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
         """The fixed sentence; `mode` tells whether the model said so or was never asked."""
         return self._answer(prompt.REFUSAL, verdict, mode, ())
 
     def extractive(self, verdict: Verdict, *degraded: str) -> Answer:
-        """The sentence of the passages that fits the question best."""
-        return self._quoting(self._best_sentence(), verdict, degraded)
+        """What the passages say in their own words, as far as it can be believed without a language model."""
+        if self.readings:
+            verdict = read.verdict(self.readings, read.UNHEARD)
+            if verdict.status == "refused":
+                return self.refused(verdict)
+        return self._quoting(verdict, degraded)
 
-    def _quoting(self, best: tuple[str, Citation] | None, verdict: Verdict, degraded: tuple[str, ...]) -> Answer:
+    def generated(
+        self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, spec: GeneratorSpec, sent: float
+    ) -> Answer:
+        """The model's words when they can be believed, else what the passages say in their own words, else neither."""
+        last = pieces[-1]
+        said = "".join(piece.text for piece in pieces).strip()
+        if last.finish == "length":
+            said = cite.trim_to_sentences(said)
+        decide = self._weighed if self.readings and spec.independent else self._checked
+        answer = decide(said, shown, verdict)
+        wait = (sent - self.began) * 1000
+        timings = replace(
+            answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms
+        )
+        tokens = {"prompt": last.prompt_tokens, "cached": last.cached_tokens, "output": last.output_tokens}
+        return replace(answer, model=spec.name, timings=timings, tokens=tokens)
+
+    def _weighed(self, said: str, shown: tuple[Passage, ...], outlook: Verdict) -> Answer:
+        """Decide by the reader's judgement of the passages and the word of a model that has learnt to decline."""
+        if prompt.is_refusal(said):
+            verdict = read.verdict(self.readings, read.DECLINED)
+            if verdict.status == "refused":
+                return self.refused(verdict, "generated")
+            return self._quoting(verdict, ("the model declined",))
+        text, citations = cite.cite(said, shown)
+        supported = check.check(text, citations, shown, outlook)
+        stated = supported.status == "answered"
+        verdict = read.verdict(self.readings, read.STATED if stated else read.UNHEARD)
+        if verdict.status == "refused":
+            return self.refused(verdict)
+        if not stated:
+            return self._quoting(verdict, ("unsupported",))
+        return self._answer(text, verdict, "generated", citations)
+
+    def _checked(self, said: str, shown: tuple[Passage, ...], verdict: Verdict) -> Answer:
+        """Decide by words alone: those of the passages, and those of the sentence that fits the question best.
+
+        For models that were not trained to answer from passages: what they say counts only beside a second witness.
+        """
+        if self.readings:
+            verdict = read.verdict(self.readings, read.UNHEARD)
+            if verdict.status == "refused":
+                return self.refused(verdict)
+        if prompt.is_refusal(said):
+            return self.refused(check.check(said, (), shown, verdict), "generated")
+        text, citations = check.keep_supported(*cite.cite(said, shown), shown)
+        verdict_on_text = check.check(text, citations, shown, verdict)
+        best = self._best()
+        if verdict_on_text.status != "answered" or not check.answers(self.query, citations):
+            return self._quoting(verdict, ("unsupported",))
+        if best and not check.overlap(citations, best[1]):
+            return self._quoting(verdict, ("not the best sentence",))
+        return self._answer(text, verdict_on_text, "generated", citations)
+
+    def _quoting(self, verdict: Verdict, degraded: tuple[str, ...]) -> Answer:
+        best = self._best()
         if best is None:
             return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
         text, citation = best
         return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded)
 
-    def _best_sentence(self) -> tuple[str, Citation] | None:
+    def _best(self) -> tuple[str, Citation] | None:
+        if self.readings:
+            return read.extract(self.passages, self.readings)
         compare = self._similarity if self.embedder else None
         # The question as rewritten repeats what was asked before, so it comes second.
         return check.extract(self.question, self.passages, compare) or check.extract(self.query, self.passages, compare)
@@ -52,40 +133,13 @@ class Draft:
         cosines: list[float] = (self.embedder.embed_passages(texts) @ self.embedder.embed_query(question)).tolist()
         return cosines
 
-    def generated(
-        self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, model: str, sent: float
-    ) -> Answer:
-        """The model's words when the passages support them and they rest on what fits the question best, else the
-        extractive answer.
-        """
-        last = pieces[-1]
-        said = "".join(piece.text for piece in pieces).strip()
-        if last.finish == "length":
-            said = cite.trim_to_sentences(said)
-        if prompt.is_refusal(said):
-            answer = self.refused(check.check(said, (), shown, verdict), "generated")
-        else:
-            text, citations = check.keep_supported(*cite.cite(said, shown), shown)
-            verdict_on_text = check.check(text, citations, shown, verdict)
-            best = self._best_sentence()
-            if verdict_on_text.status != "answered" or not check.answers(self.query, citations):
-                answer = self._quoting(best, verdict, ("unsupported",))
-            elif best and not check.overlap(citations, best[1]):
-                answer = self._quoting(best, verdict, ("not the best sentence",))
-            else:
-                answer = self._answer(text, verdict_on_text, "generated", citations)
-        wait = (sent - self.began) * 1000
-        timings = replace(
-            answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms
-        )
-        tokens = {"prompt": last.prompt_tokens, "cached": last.cached_tokens, "output": last.output_tokens}
-        return replace(answer, model=model, timings=timings, tokens=tokens)
-
     def _answer(
         self, text: str, verdict: Verdict, mode: Mode, citations: tuple[Citation, ...], degraded: tuple[str, ...] = ()
     ) -> Answer:
         total = (time.perf_counter() - self.began) * 1000
-        timings = Timings(embed=self.found.embed_ms, search=self.found.search_ms, first_token=total, total=total)
+        timings = Timings(
+            embed=self.found.embed_ms, search=self.found.search_ms, read=self.read_ms, first_token=total, total=total
+        )
         return Answer(
             self.question,
             text,

@@ -6,29 +6,26 @@ pooling and prefixes belong to the file, only that what comes out is finite and 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeai.errors import EngineMissing, ModelMissing, ModelRejected
+from edgeai.errors import ModelRejected
+from edgeai.onnxfile import OnnxFile, available_cpus, batches, encodable, load_tokenizer, pad
 from edgeai.records import EmbedderSpec
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Encoding
 
     from edgeai.records import Vectors
 
-BATCH_TOKENS = 2048  # padded tokens per forward; measured: 4096 is no faster, on one core or two
 QUERY_THREADS = 1  # a question is too short to gain from a pool
 QUERY_CACHE = 256  # questions remembered per embedder
-INTEGER_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 class OnnxEmbedder:
@@ -45,10 +42,11 @@ class OnnxEmbedder:
         """`threads`: upper limit for one forward; None = every CPU this process may use."""
         self.spec = spec
         self.seconds = 0.0
+        self._file = OnnxFile(spec.model, "embedder", spec.name)
         self._threads = threads or available_cpus()
         self._lock = threading.RLock()
         self._sessions: dict[int, Any] = {}
-        self._tokenizer = _load_tokenizer(spec)
+        self._tokenizer = load_tokenizer(spec.tokenizer, spec.name)
         self._room = spec.max_tokens - self._tokenizer.num_special_tokens_to_add(False)
         self._query = lru_cache(maxsize=QUERY_CACHE)(self._embed_query)
 
@@ -69,7 +67,7 @@ class OnnxEmbedder:
 
     def count_tokens(self, text: str) -> int:
         """Length of a text in the embedder's tokens, without the specials it adds."""
-        return len(self._tokenizer.encode(_encodable(text), add_special_tokens=False))
+        return len(self._tokenizer.encode(encodable(text), add_special_tokens=False))
 
     def close(self) -> None:
         """Free the sessions and the remembered questions; a later call loads the model again."""
@@ -85,7 +83,7 @@ class OnnxEmbedder:
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         # Cut before the specials go in, so that the closing one survives; a batch shares one pass through Rust.
-        encodings = self._tokenizer.encode_batch([_encodable(text) for text in texts], add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
         for encoding in encodings:
             encoding.truncate(self._room)
         return [self._tokenizer.post_process(encoding) for encoding in encodings]
@@ -94,13 +92,8 @@ class OnnxEmbedder:
         session = self._session(threads)
         token_ids, mask = pad(ids)
         values = {"input_ids": token_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
-        feeds = {put.name: values[put.name].astype(INTEGER_TYPES[put.type]) for put in session.get_inputs()}
-        output = _output_name(session)
         started = time.perf_counter()
-        try:
-            (result,) = session.run([output], feeds)
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            raise ModelRejected(f"{self._named()} cannot run: {_first_line(error)}. {self._mend()}") from error
+        (result,) = self._file.run(session, [_output_name(session)], values)
         with self._lock:
             self.seconds += time.perf_counter() - started
         pooled = result if result.ndim == 2 else pool(result, mask, self.spec.pooling)
@@ -109,9 +102,9 @@ class OnnxEmbedder:
     def _unit(self, vectors: Vectors) -> Vectors:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         if vectors.shape[1] != self.spec.dimension:
-            raise ModelRejected(self._wrong_dimension(vectors.shape[1]))
+            raise self._wrong_dimension(vectors.shape[1])
         if not (np.isfinite(norms).all() and norms.all()):
-            raise ModelRejected(f"{self._named()} gives vectors that are zero or not finite. {self._mend()}")
+            raise self._file.rejected("gives vectors that are zero or not finite")
         return np.asarray(vectors / norms, dtype=np.float32)
 
     def _session(self, threads: int) -> Any:
@@ -121,64 +114,14 @@ class OnnxEmbedder:
             return self._sessions[threads]
 
     def _open_session(self, threads: int) -> Any:
-        runtime = _import_runtime()
-        _require_file(self.spec.model, self._mend())
-        try:
-            session = runtime.InferenceSession(
-                self.spec.model, _session_options(runtime, threads), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            raise ModelRejected(
-                f"{self._named()} is not a valid ONNX model: {_first_line(error)}. {self._mend()}"
-            ) from error
-        self._require_usable(session)
-        return session
-
-    def _require_usable(self, session: Any) -> None:
-        wanted = {put.name: put.type for put in session.get_inputs()}
-        known = {"input_ids", "attention_mask", "token_type_ids"}
-        if "input_ids" not in wanted or not wanted.keys() <= known or not set(wanted.values()) <= INTEGER_TYPES.keys():
-            raise ModelRejected(
-                f"{self._named()} is not a text embedder, its inputs are {', '.join(wanted)}; choose another file."
-            )
+        session = self._file.open(threads)
         (shape,) = (put.shape for put in session.get_outputs() if put.name == _output_name(session))
         if shape and isinstance(shape[-1], int) and shape[-1] != self.spec.dimension:
-            raise ModelRejected(self._wrong_dimension(shape[-1]))
+            raise self._wrong_dimension(shape[-1])
+        return session
 
-    def _wrong_dimension(self, found: int) -> str:
-        return f"{self._named()} gives {found} dimensions instead of {self.spec.dimension}. {self._mend()}"
-
-    def _named(self) -> str:
-        return f"The embedder {self.spec.name} ({self.spec.model})"
-
-    def _mend(self) -> str:
-        return f"Fetch it again with `edgeai models pull {self.spec.name}`."
-
-
-def batches(lengths: Sequence[int], limit: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Indices grouped for one forward each, shortest first, so that padding is small.
-
-    A group of n texts costs n times its longest, at most `limit` tokens; a longer text forms its own group.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and lengths[index] * (len(batch) + 1) > limit:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def pad(ids: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Token ids and attention mask, both of shape (texts, longest), padded with 0 on the right."""
-    longest = max(1, *map(len, ids)) if ids else 1
-    token_ids = np.zeros((len(ids), longest), dtype=np.int64)
-    mask = np.zeros_like(token_ids)
-    for row, sequence in enumerate(ids):
-        token_ids[row, : len(sequence)] = sequence
-        mask[row, : max(1, len(sequence))] = 1  # a text without any token still needs something to attend to
-    return token_ids, mask
+    def _wrong_dimension(self, found: int) -> ModelRejected:
+        return self._file.rejected(f"gives {found} dimensions instead of {self.spec.dimension}")
 
 
 def pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64], pooling: str) -> npt.NDArray[Any]:
@@ -194,73 +137,6 @@ def pool(hidden: npt.NDArray[Any], mask: npt.NDArray[np.int64], pooling: str) ->
     return np.asarray((weights @ hidden)[:, 0] / mask.sum(axis=1, keepdims=True))
 
 
-def available_cpus() -> int:
-    """CPUs this process may run on; containers and `taskset` make it fewer than the machine has."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _import_runtime() -> Any:
-    # Since 1.29 onnxruntime reports usage to its maker by default; it reads this when it is first imported.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineMissing(
-            f"ONNX Runtime does not load ({_first_line(error)}); run `pip install --force-reinstall onnxruntime`."
-        ) from error
-    return onnxruntime
-
-
-def _session_options(runtime: Any, threads: int) -> Any:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 4  # fatal: the rest reaches the caller as an exception
-    # A spinning pool keeps its cores busy after each call, exactly when the generator needs them.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
-
-
-def _load_tokenizer(spec: EmbedderSpec) -> Tokenizer:
-    # Its thread pool gains nothing next to a forward, and warns on stderr when the host program forks.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise EngineMissing(
-            f"tokenizers does not load ({_first_line(error)}); run `pip install --force-reinstall tokenizers`."
-        ) from error
-    _require_file(spec.tokenizer, f"Fetch it with `edgeai models pull {spec.name}`.")
-    try:
-        tokenizer = Tokenizer.from_file(spec.tokenizer)
-    except Exception as error:  # tokenizers raises nothing more specific
-        raise ModelRejected(
-            f"The tokenizer {spec.tokenizer} cannot be read: {_first_line(error)}. "
-            f"Fetch it again with `edgeai models pull {spec.name}`."
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _require_file(path: str, mend: str) -> None:
-    if not Path(path).is_file():
-        raise ModelMissing(f"There is no file {path}. {mend}")
-
-
 def _output_name(session: Any) -> str:
     names = [put.name for put in session.get_outputs()]
     return "sentence_embedding" if "sentence_embedding" in names else str(names[0])
-
-
-def _encodable(text: str) -> str:
-    # Undecodable bytes of file names reach us as lone surrogates, which the tokenizer refuses.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

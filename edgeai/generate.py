@@ -1,7 +1,7 @@
 """Prompts to streamed text through llama.cpp, on one thread that owns every call.
 
-Decoding is greedy. The state of the last prompt stays resident, so that whatever a new one has in common with it from
-the start costs nothing. Nothing here judges the text, and nothing reads the chat template inside a model file.
+Decoding is greedy. What stays resident between prompts, and so costs nothing in the next, is decided by `residence`.
+Nothing here judges the text, and nothing reads the chat template inside a model file.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from edgeai.errors import (
 )
 from edgeai.llama import Interrupted, Llama, last_complaint, library, physical_cores
 from edgeai.records import Finish, GeneratorSpec, Piece, Prompt, Segment
+from edgeai.registry import gguf
+from edgeai.residence import SEQUENCES, Independent, Parts, Residence, Sequential
 
 Result = TypeVar("Result")
 
@@ -42,7 +44,7 @@ POLL_S = 0.1  # Windows delivers Ctrl-C only between two waits
 
 
 class LlamaGenerator:
-    """A GGUF model, loading in the background from construction on; implements `records.Generator`.
+    """A GGUF model, loading in the background from construction on; implements `engines.Generator`.
 
     `threads` None means one per physical core; `gpu_layers` is "auto" (all when the build can), "all" or a number.
     Whatever is wrong with the model file (`ModelMissing`, `ModelRejected`) is raised by the first call that needs it.
@@ -74,11 +76,18 @@ class LlamaGenerator:
 
     def count_tokens(self, text: str) -> int:
         """Length of a text in the model's tokens, specials off."""
-        return self._worker.submit(lambda llama: len(llama.tokenise(text))).result()
+        return self._worker.submit(lambda residence: len(residence.llama.tokenise(text))).result()
 
     def warm(self, prefix: Sequence[Segment]) -> None:
         """Make the constant beginning of all prompts resident, so that the first question does not pay for it."""
         self._worker.submit(partial(_warm, self.spec, prefix)).result()
+
+    def use(self, adapter: str) -> None:
+        """Answer with the LoRA adapter in this GGUF file from the next prompt on, "" for none; the model stays loaded.
+
+        Waits for running answers. Raises `ModelRejected` when the adapter does not fit the model; the one before stays.
+        """
+        self._worker.submit(lambda residence: residence.use(adapter)).result()
 
     def stream(self, prompt: Prompt) -> Iterator[Piece]:
         """Generate while the result is iterated; closing the iterator stops the computation, also inside the prefill.
@@ -106,14 +115,14 @@ def quantise(source: Path, target: Path, type: str) -> None:  # noqa: A002 the f
     """Write `source` (GGUF of any type) to `target` with its weights as "Q4_0", "IQ4_NL" or "Q8_0".
 
     `target` appears complete or not at all. Raises `UsageProblem` for another type, `ModelMissing`, `ModelRejected`
-    when llama.cpp does not accept the source, and `DiskFull`.
+    when the source is not accepted, by us or by llama.cpp, and `DiskFull`.
     """
     if type not in QUANTISED:
         raise UsageProblem(f"There is no quantisation {type!r}; choose one of {', '.join(QUANTISED)}.")
     if not source.is_file():
         raise ModelMissing(f"There is no model file at {source}; run `edgeai models pull` to install one.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(target.parent).free < 2 * source.stat().st_size:  # Q8_0 of a 4-bit file is the worst case
+    if shutil.disk_usage(target.parent).free < gguf.preflight(source).weights * gguf.QUANTISED_BYTES:
         raise DiskFull(
             f"There is not enough space in {target.parent} to quantise {source.name}; free some and try again."
         )
@@ -135,17 +144,17 @@ def quantise(source: Path, target: Path, type: str) -> None:  # noqa: A002 the f
 class _Worker:
     """The thread that loads the model, runs jobs on it one after another, and frees it."""
 
-    def __init__(self, load: Callable[[], Llama]) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[Llama], Any]] | None] = queue.SimpleQueue()
+    def __init__(self, load: Callable[[], Residence]) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[Residence], Any]] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # guards the three fields below
-        self._llama: Llama | None = None
+        self._residence: Residence | None = None
         self._running: Future[Any] | None = None
         self._stopped = False
         # A daemon, so that a process that never closes its generator can end; `weakref.finalize` stops it first.
         self._thread = threading.Thread(target=self._run, args=(load,), name="edgeai-llama", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[Llama], Result]) -> Future[Result]:
+    def submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
         """Queue a job; its future raises what loading the model raised."""
         future: Future[Result] = Future()
         with self._lock:
@@ -158,8 +167,8 @@ class _Worker:
         """Stop a job, whether it is waiting, running or done."""
         future.cancel()
         with self._lock:
-            if self._running is future and self._llama:
-                self._llama.interrupt()
+            if self._running is future and self._residence:
+                self._residence.llama.interrupt()
 
     def stop(self) -> None:
         """Stop the running job, refuse the waiting ones, free the model and end the thread."""
@@ -167,15 +176,15 @@ class _Worker:
             if not self._stopped:
                 self._stopped = True
                 self._jobs.put(None)
-            if self._llama:
-                self._llama.interrupt()
+            if self._residence:
+                self._residence.llama.interrupt()
         if threading.current_thread() is not self._thread:  # the collector may run on any thread
             self._thread.join()
 
-    def _run(self, load: Callable[[], Llama]) -> None:
+    def _run(self, load: Callable[[], Residence]) -> None:
         failure: BaseException | None = None
         try:
-            self._llama = load()
+            self._residence = load()
         except BaseException as error:  # raised again by every job
             failure = error
         while (item := self._jobs.get()) is not None:
@@ -183,8 +192,8 @@ class _Worker:
             if self._start(future):
                 self._serve(future, job, failure)
             del item, future, job  # a job must not live on while the thread waits for the next one
-        if self._llama:
-            self._llama.close()
+        if self._residence:
+            self._residence.llama.close()
 
     def _start(self, future: Future[Any]) -> bool:
         with self._lock:
@@ -194,16 +203,16 @@ class _Worker:
                 future.set_exception(RuntimeError("The generator is closed."))
                 return False
             self._running = future
-            if self._llama:
-                self._llama.resume()
+            if self._residence:
+                self._residence.llama.resume()
             return True
 
-    def _serve(self, future: Future[Any], job: Callable[[Llama], Any], failure: BaseException | None) -> None:
+    def _serve(self, future: Future[Any], job: Callable[[Residence], Any], failure: BaseException | None) -> None:
         try:
             if failure:
                 raise failure
-            assert self._llama is not None
-            future.set_result(job(self._llama))
+            assert self._residence is not None
+            future.set_result(job(self._residence))
         except BaseException as error:  # handed to the caller, whatever it is
             future.set_exception(error)
         finally:
@@ -211,44 +220,57 @@ class _Worker:
                 self._running = None
 
 
-def _load(spec: GeneratorSpec, threads: int, layers: int | None, context: int) -> Llama:
+def _load(spec: GeneratorSpec, threads: int, layers: int | None, context: int) -> Residence:
     """Load with all layers on the GPU if `layers` is None and the build can; on the CPU if that fails."""
+    sequences = SEQUENCES if spec.independent else 1
+    open_ = partial(Llama, spec.model, spec.template.special_ids, threads=threads, context=context, sequences=sequences)
     attempts = [layers] if layers is not None else [-1, 0] if library().llama_supports_gpu_offload() else [0]
+    residence = Independent if spec.independent else Sequential
     for attempt in attempts[:-1]:
         try:
-            return Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=attempt, context=context)
+            return residence(open_(gpu_layers=attempt))
         except ModelMissing:
             raise
         except EdgeAIError:  # not enough memory on the GPU; the CPU is slower but right
             continue
-    return Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=attempts[-1], context=context)
+    return residence(open_(gpu_layers=attempts[-1]))
 
 
-def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment]) -> list[int]:
+def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment], answer: int = 0) -> Parts:
     """Token ids of segments: control tokens by id, everything else as plain text."""
-    ids: list[int] = []
+    prefix: list[int] = []
+    passages: list[tuple[int, ...]] = []
+    rest: list[int] = []
     for segment in segments:
-        ids.extend([spec.template.special_ids[segment.text]] if segment.special else llama.tokenise(segment.text))
-    return ids
+        ids = (spec.template.special_ids[segment.text],) if segment.special else llama.tokenise(segment.text)
+        if segment.role == "passage":
+            passages.append(ids)
+        else:
+            (prefix if segment.role == "prefix" else rest).extend(ids)
+    return Parts(tuple(prefix), tuple(passages), tuple(rest), answer)
 
 
-def _warm(spec: GeneratorSpec, prefix: Sequence[Segment], llama: Llama) -> None:
-    tokens = _encode(llama, spec, prefix)
+def _warm(spec: GeneratorSpec, prefix: Sequence[Segment], residence: Residence) -> None:
+    parts = _encode(residence.llama, spec, prefix)
     with contextlib.suppress(Interrupted):  # closed meanwhile
-        llama.evaluate(tokens[llama.reuse(tokens) :])
+        residence.reuse(parts)
+        residence.evaluate(parts)
 
 
-def _generate(spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[[Piece], None], llama: Llama) -> None:
+def _generate(
+    spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[[Piece], None], residence: Residence
+) -> None:
     """Emit the pieces of an answer, the last one with the totals; all times count from `began`."""
-    tokens = _encode(llama, spec, prompt.segments)
-    _check_length(tokens, prompt.max_tokens, llama.context)
+    llama = residence.llama
+    parts = _encode(llama, spec, prompt.segments, prompt.max_tokens)
+    _check_length(parts, llama.context)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
     finish: Finish = "length"
     cached = output = 0
     evaluated = first = 0.0
     try:
-        cached = llama.reuse(tokens)
-        llama.evaluate(tokens[cached:])
+        cached = residence.reuse(parts)
+        residence.evaluate(parts)
         evaluated = time.perf_counter()
         while output < prompt.max_tokens:
             token = llama.likeliest()
@@ -260,7 +282,7 @@ def _generate(spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[
                 first = first or time.perf_counter()
                 emit(Piece(text))
             if output < prompt.max_tokens:
-                llama.evaluate([token])
+                residence.append(token)
     except Interrupted:
         finish = "cancelled"
     ended = time.perf_counter()
@@ -269,7 +291,7 @@ def _generate(spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[
         Piece(
             decoder.decode(b"", final=True),
             finish,
-            prompt_tokens=len(tokens),
+            prompt_tokens=len(parts),
             cached_tokens=cached,
             output_tokens=output,
             prefill_ms=(evaluated - began) * 1000,
@@ -279,13 +301,13 @@ def _generate(spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[
     )
 
 
-def _check_length(tokens: Sequence[int], max_tokens: int, context: int) -> None:
-    if not tokens or max_tokens < 1:
+def _check_length(parts: Parts, context: int) -> None:
+    if not len(parts) or parts.answer < 1:
         raise UsageProblem("There is nothing to generate: the prompt or the answer's length limit is empty.")
-    if len(tokens) + max_tokens > context:
+    if len(parts) + parts.answer > context:
         raise ContextTooLong(
-            f"The prompt of {len(tokens)} tokens and an answer of {max_tokens} do not fit into a context of {context}; "
-            "ask in fewer words, show fewer passages or raise the context setting."
+            f"The prompt of {len(parts)} tokens and an answer of {parts.answer} do not fit into a context of {context};"
+            " ask in fewer words, show fewer passages or raise the context setting."
         )
 
 

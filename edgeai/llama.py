@@ -1,4 +1,4 @@
-"""One llama.cpp model with one context: token ids in, logits out, and which ids are resident.
+"""One llama.cpp model with one context of one or more sequences: token ids in, logits out.
 
 It knows nothing of prompts, streams or threads. None of it is thread-safe, and llama.cpp aborts the process when it is
 misused, so every call for one object comes from one thread and lengths are checked here, before the library sees them.
@@ -12,12 +12,16 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeai.errors import ContextTooLong, EdgeAIError, EngineMissing, ModelMissing, ModelRejected
+
+if TYPE_CHECKING:
+    from edgeai.records import Vectors
 
 BATCH = 512  # tokens per llama_decode; also the granularity of cancelling on a GPU
 # On: 12 % faster prefill at 170 tokens, 28 % at 500, the same decoding (135M Q4_0, 2 AVX-512 cores, best of 5 rounds of
@@ -31,7 +35,16 @@ _log: deque[str] = deque(maxlen=50)  # latest warnings and errors of llama.cpp, 
 
 
 class Interrupted(Exception):
-    """A computation was stopped by `interrupt`; batches evaluated before stay resident."""
+    """A computation was stopped by `interrupt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive tokens of one sequence, the first of them at `position`."""
+
+    tokens: Sequence[int]
+    position: int = 0
+    sequence: int = 0
 
 
 @cache
@@ -111,20 +124,32 @@ def _quota() -> int:
 
 
 class Llama:
-    """A loaded model and the tokens resident in its only sequence.
+    """A loaded model with a context of `context` cells, one for each token that is resident.
+
+    Cells are shared by `sequences` sequences, which do not see each other: `decode`, `share` and `remove` are for any
+    of them. `resident`, `reuse` and `evaluate` are for the first one, used alone.
 
     Raises `ModelMissing` when there is no such file, `ModelRejected` when llama.cpp does not accept it or its
     vocabulary does not have `special_ids`, and `EngineMissing` when llama.cpp does not load.
     """
 
     def __init__(
-        self, path: str, special_ids: Mapping[str, int], *, threads: int, gpu_layers: int, context: int
+        self,
+        path: str,
+        special_ids: Mapping[str, int],
+        *,
+        threads: int,
+        gpu_layers: int,
+        context: int,
+        sequences: int = 1,
     ) -> None:
         if not Path(path).is_file():
             raise ModelMissing(f"There is no model file at {path}; run `edgeai models pull` to install one.")
         self._llama = library()
         self.context = context
         self.resident: list[int] = []
+        self._adapters: dict[tuple[str, int], Any] = {}  # loaded ones by path and time of change
+        self._adapter: Any = None  # the one in use
         self._context: Any = None
         self._batch: Any = None
         self._abort = ctypes.create_string_buffer(2)
@@ -134,7 +159,7 @@ class Llama:
             self._vocabulary_size = self._llama.llama_vocab_n_tokens(self._vocabulary)
             self._check_specials(special_ids)
             self._reserved = frozenset(special_ids.values())
-            self._open_context(threads)
+            self._open_context(threads, sequences)
         except BaseException:
             self.close()
             raise
@@ -159,11 +184,13 @@ class Llama:
             if not known or self._llama.llama_vocab_get_text(self._vocabulary, token) != text.encode():
                 raise ModelRejected(f"The model has no control token {text} with id {token}; its template is another.")
 
-    def _open_context(self, threads: int) -> None:
+    def _open_context(self, threads: int, sequences: int) -> None:
         parameters = self._llama.llama_context_default_params()
         parameters.n_ctx = self.context
         parameters.n_batch = parameters.n_ubatch = BATCH
-        parameters.n_outputs_max = 1  # only the last token's logits are read; the default reserves a row for each
+        # Only the last token's logits are read, but llama.cpp wants room for one row a sequence; the default is more.
+        parameters.n_seq_max = parameters.n_outputs_max = sequences
+        parameters.kv_unified = sequences > 1  # otherwise each sequence gets its share of the cells and none is shared
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.flash_attn_type = FLASH_ATTENTION
         parameters.no_perf = True
@@ -177,7 +204,6 @@ class Llama:
         self._batch = self._llama.llama_batch_init(BATCH, 0, 1)
         for i in range(BATCH):
             self._batch.n_seq_id[i] = 1
-            self._batch.seq_id[i][0] = 0
         self._llama.llama_set_abort_callback(self._context, *self._abort_callback())
 
     def _abort_callback(self) -> tuple[Any, Any]:
@@ -189,6 +215,33 @@ class Llama:
         runtime = ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
         callback = ctypes.cast(runtime.strlen, self._llama.ggml_abort_callback)
         return callback, ctypes.cast(self._abort, ctypes.c_void_p)
+
+    def use(self, adapter: str) -> bool:
+        """Add the LoRA adapter in this file to the weights, "" for none; False if it was in use already.
+
+        Otherwise everything is forgotten. The file must have been checked: llama.cpp aborts the process over some.
+        Raises `ModelMissing`, or `ModelRejected` when the adapter does not fit the model.
+        """
+        chosen = self._load_adapter(adapter) if adapter else None
+        if chosen is self._adapter:
+            return False
+        adapters, scales = (self._llama.llama_adapter_lora_p_ctypes * 1)(chosen), (ctypes.c_float * 1)(1.0)
+        self._llama.llama_set_adapters_lora(self._context, adapters, int(chosen is not None), scales)
+        self._adapter = chosen
+        self.clear()
+        return True
+
+    def _load_adapter(self, path: str) -> Any:
+        if not Path(path).is_file():
+            raise ModelMissing(f"There is no adapter at {path}; check its name or path.")
+        key = (path, Path(path).stat().st_mtime_ns)
+        if key not in self._adapters:
+            last_complaint()
+            adapter = self._llama.llama_adapter_lora_init(self._model, path.encode())
+            if not adapter:
+                raise ModelRejected(f"The adapter {path} does not fit the model ({last_complaint()}); leave it out.")
+            self._adapters[key] = adapter
+        return self._adapters[key]
 
     def interrupt(self) -> None:
         """Make the running and every further `evaluate` raise `Interrupted`, until `resume`. Thread-safe."""
@@ -234,7 +287,7 @@ class Llama:
         """
         limit = max(0, min(len(self.resident), len(tokens) - 1))
         kept = next((i for i in range(limit) if self.resident[i] != tokens[i]), limit)
-        if not self._llama.llama_memory_seq_rm(self._memory, 0, kept, -1):  # recurrent models cannot forget a part
+        if not self.remove(0, kept):  # recurrent models cannot forget a part
             self.clear()
             return 0
         del self.resident[kept:]
@@ -248,8 +301,8 @@ class Llama:
     def evaluate(self, tokens: Sequence[int]) -> None:
         """Append tokens to the resident ones and compute the logits of the last.
 
-        Raises `ContextTooLong` when they do not fit, `Interrupted` when stopped, and `EdgeAIError` when llama.cpp
-        fails, which empties the context.
+        Raises `ContextTooLong` when they do not fit, `Interrupted` when stopped, which leaves what whole batches gave
+        resident, and `EdgeAIError` when llama.cpp fails, which empties the context.
         """
         if len(self.resident) + len(tokens) > self.context:
             raise ContextTooLong(
@@ -257,31 +310,63 @@ class Llama:
                 "raise the context setting."
             )
         for start in range(0, len(tokens), BATCH):
-            self._decode(tokens[start : start + BATCH])
+            batch = tokens[start : start + BATCH]
+            self.decode([Span(batch, len(self.resident))])
+            self.resident.extend(batch)
 
-    def _decode(self, tokens: Sequence[int]) -> None:
-        count, position = len(tokens), len(self.resident)
+    def decode(self, spans: Sequence[Span], *, logits: bool = True) -> None:
+        """Evaluate spans together, each where its sequence ends, and if wanted compute the logits of the last token.
+
+        Raises `Interrupted` when stopped, which leaves nothing of the spans behind, and `EdgeAIError` when llama.cpp
+        fails, for want of free cells or otherwise, which empties the context.
+        """
+        for batch in _batches(spans):
+            code = 2 if self._abort[0] != b"\x00" else self._decode(batch, logits)
+            if code == 0:
+                continue
+            if code == 2 and all(self.remove(span.sequence, span.position) for span in spans):
+                raise Interrupted
+            self.clear()
+            count = sum(len(span.tokens) for span in spans)
+            raise EdgeAIError(f"llama.cpp could not evaluate {count} tokens (code {code}: {last_complaint()}).")
+
+    def _decode(self, spans: Sequence[Span], logits: bool) -> int:
+        """One batch; returns 0 for success, 1 when there are too few cells, 2 when stopped, others as in llama.h."""
+        tokens = [token for span in spans for token in span.tokens]
+        positions = [span.position + i for span in spans for i in range(len(span.tokens))]
+        sequences = [span.sequence for span in spans for _ in span.tokens]
+        count = len(tokens)
         integers = ctypes.c_int32 * count
         ctypes.memmove(self._batch.token, integers(*tokens), 4 * count)
-        ctypes.memmove(self._batch.pos, integers(*range(position, position + count)), 4 * count)
+        ctypes.memmove(self._batch.pos, integers(*positions), 4 * count)
         ctypes.memset(self._batch.logits, 0, count)
-        self._batch.logits[count - 1] = 1
+        for i, sequence in enumerate(sequences):
+            self._batch.seq_id[i][0] = sequence
+        self._batch.logits[count - 1] = int(logits)
         self._batch.n_tokens = count
-        code = 2 if self._abort[0] != b"\x00" else self._llama.llama_decode(self._context, self._batch)
-        if code == 0:
-            self.resident.extend(tokens)
-            return
-        if code == 2 and self._llama.llama_memory_seq_rm(self._memory, 0, position, -1):  # drop what was stored of it
-            raise Interrupted
-        self.clear()
-        raise EdgeAIError(f"llama.cpp could not evaluate {count} tokens (code {code}: {last_complaint()}).")
+        return int(self._llama.llama_decode(self._context, self._batch))
 
-    def likeliest(self) -> int:
-        """The most probable next token after those evaluated last."""
+    def share(self, source: int, target: int, start: int = 0) -> None:
+        """Let sequence `target` see the cells of `source` from position `start` on; nothing is copied.
+
+        It must not see any of them yet, which llama.cpp takes for granted and asserts in debug builds.
+        """
+        self._llama.llama_memory_seq_cp(self._memory, source, target, start, -1)
+
+    def remove(self, sequence: int, start: int = 0) -> bool:
+        """Forget a sequence from position `start` on; cells that others see stay. False if the model cannot do that."""
+        return bool(self._llama.llama_memory_seq_rm(self._memory, sequence, start, -1))
+
+    def logits(self) -> Vectors:
+        """Unnormalised log-probabilities of the next token, shape (vocabulary,); overwritten by the next `decode`."""
         import numpy as np
 
         logits = self._llama.llama_get_logits_ith(self._context, -1)
-        return int(np.ctypeslib.as_array(logits, (self._vocabulary_size,)).argmax())
+        return np.ctypeslib.as_array(logits, (self._vocabulary_size,))
+
+    def likeliest(self) -> int:
+        """The most probable next token after those evaluated last."""
+        return int(self.logits().argmax())
 
     def close(self) -> None:
         """Free everything; may be called twice."""
@@ -289,6 +374,27 @@ class Llama:
             self._llama.llama_batch_free(self._batch)
         if self._context:
             self._llama.llama_free(self._context)
+        for adapter in self._adapters.values():
+            self._llama.llama_adapter_lora_free(adapter)
+        self._adapters.clear()
         if self._model:
             self._llama.llama_model_free(self._model)
-        self._batch = self._context = self._model = None
+        self._batch = self._context = self._model = self._adapter = None
+
+
+def _batches(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    """The spans cut so that every list but the last holds BATCH tokens."""
+    batch: list[Span] = []
+    room = BATCH
+    for span in spans:
+        start = 0
+        while start < len(span.tokens):
+            part = span.tokens[start : start + room]
+            batch.append(Span(part, span.position + start, span.sequence))
+            start += len(part)
+            room -= len(part)
+            if not room:
+                yield batch
+                batch, room = [], BATCH
+    if batch:
+        yield batch

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from edgeai import changes, check, chunks, documents, followup, prompt, retrieve
+from edgeai import changes, chunks, documents, followup, prompt, read, retrieve
 from edgeai.config import Settings
 from edgeai.draft import Draft
+from edgeai.engines import Embedder, Reader
+from edgeai.engines import Generator as TextGenerator
 from edgeai.errors import DocumentUnreadable, NothingToIndex
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.links import without_targets
@@ -22,7 +24,6 @@ from edgeai.records import (
     Answer,
     Chunk,
     Document,
-    Embedder,
     Hit,
     Passage,
     Piece,
@@ -32,7 +33,6 @@ from edgeai.records import (
     SyncReport,
     Turn,
 )
-from edgeai.records import Generator as TextGenerator
 from edgeai.reply import Reply
 from edgeai.store import FileState, Store
 
@@ -225,13 +225,14 @@ def _counter(progress: ProgressCallback, total: int) -> Callable[[int], None]:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """What `ask` works with. `generator` is called only once there is something to answer from; it returns None when
-    no model is installed.
+    """What `ask` works with. `generator` is called only once there is something to answer from; it and `reader` return
+    None when no model is installed.
     """
 
     store: Store
     embedder: Embedder | None
     generator: Callable[[], TextGenerator | None]
+    reader: Callable[[], Reader | None] = lambda: None
 
 
 def ask(
@@ -245,39 +246,57 @@ def _ask(
     question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...]
 ) -> Generator[Piece, None, Answer]:
     began = time.perf_counter()
-    query = followup.rewrite_question(question, history)
+    query = followup.rewrite_question(question, [_said(turn) for turn in history])
+    reader = engines.reader()
     found = retrieve.search(
         query,
         engines.store,
         engines.embedder,
-        limit=settings.passages,
+        limit=max(settings.passages, settings.read if reader else 0),
         candidates=settings.candidates,
         per_document=settings.per_document,
         where=where,
     )
-    passages = tuple(numbered(found.hits))
-    draft = Draft(question, query, passages, found, began, settings.budget_ms or None, engines.embedder)
-    verdict = check.answerable(found)
+    candidates = tuple(numbered(found.hits))
+    draft = Draft(
+        question, query, candidates[: settings.passages], found, began, settings.budget_ms or None, engines.embedder
+    )
+    if reader and candidates and found.trust >= read.READABLE:
+        draft = draft.read(reader, candidates, settings.passages)
+    return (yield from answer(draft, engines, settings, history))
+
+
+def _said(turn: Turn) -> Turn:
+    """The turn, without the words of a refusal: they name nothing a follow-up could be about."""
+    return replace(turn, answer="") if prompt.is_refusal(turn.answer) else turn
+
+
+def answer(
+    draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = ()
+) -> Generator[Piece, None, Answer]:
+    """Answer from the passages of a draft: streams the generator's words, returns what is shown of them."""
+    verdict = draft.outlook()
     if verdict.status == "refused":
         return draft.refused(verdict)
     generator = engines.generator()
     if generator is None:
         return draft.extractive(verdict, *(() if settings.model == "none" else ("no generator installed",)))
     request = prompt.build_prompt(
-        question,
-        passages,
+        draft.question,
+        draft.passages,
         generator.spec.template,
         count=generator.count_tokens,
         context=min(settings.context, generator.spec.context),
         max_tokens=settings.max_tokens,
         history=history,
+        numbered=not generator.spec.independent,
     )
     pieces: list[Piece] = []
     sent = time.perf_counter()
     for piece in generator.stream(request):
         pieces.append(piece)
         yield piece
-    return draft.generated(pieces, request.passages, verdict, generator.spec.name, sent)
+    return draft.generated(pieces, request.passages, verdict, generator.spec, sent)
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:

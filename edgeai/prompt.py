@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from edgeai.errors import ContextTooLong, UsageProblem
 from edgeai.links import without_targets
@@ -19,10 +20,15 @@ from edgeai.sentences import sentences
 
 REFUSAL = "The documents do not contain the answer."
 
-# Models are fine-tuned on this wording and this layout: changing either means training again.
 SYSTEM = (
     "Answer the question in one short sentence, only from the numbered passages, with [n] after each claim. "
     f"If they do not contain the answer, say: {REFUSAL}"
+)
+# For models of our own, which are trained on this wording and on passages without numbers: where words come from is
+# found by comparing them, which is surer than what a small model says and costs no tokens. Changing the wording or the
+# layout means training again.
+PLAIN_SYSTEM = (
+    f"Answer from the passages in as few words as possible. If they do not contain the answer, say: {REFUSAL}"
 )
 
 Count = Callable[[str], int]
@@ -35,17 +41,22 @@ _REFUSES = re.compile(
 _MARK = re.compile(r"\s*\[\d{1,2}(?:\s*,\s*\d{1,2})*\]")
 
 
-def prefix_segments(template: ChatTemplate) -> tuple[Segment, ...]:
+def prefix_segments(template: ChatTemplate, *, numbered: bool = True) -> tuple[Segment, ...]:
     """The constant start of every prompt of this template, for warming an engine up before the first question."""
-    texts = (SYSTEM if part == "$system" else part for part in template.prefix)
+    texts = ((SYSTEM if numbered else PLAIN_SYSTEM) if part == "$system" else part for part in template.prefix)
     return tuple(Segment(text, "prefix", special=text in template.special_ids) for text in texts)
 
 
-def passage_text(passage: Passage) -> str:
-    """The text of one passage segment: number, title and headings, table header when it has one, the passage."""
+def place(passage: Passage) -> str:
+    """Title and headings of a passage, "" when it has none."""
     parts = (passage.title, *outer_headings(passage.heading, passage.text))
-    place = " > ".join(dict.fromkeys(part for part in parts if part))
-    lines = [f"[{passage.number}] {place}".rstrip(), passage.header, without_targets(passage.text).strip()]
+    return " > ".join(dict.fromkeys(part for part in parts if part))
+
+
+def passage_text(passage: Passage, *, numbered: bool = True) -> str:
+    """The text of one passage segment: number, title and headings, table header when it has one, the passage."""
+    first = f"[{passage.number}] {place(passage)}".rstrip() if numbered else place(passage)
+    lines = [first, passage.header, without_targets(passage.text).strip()]
     return "\n".join(line for line in lines if line) + "\n\n"
 
 
@@ -58,17 +69,19 @@ def build_prompt(
     context: int,
     max_tokens: int = 64,
     history: Sequence[Turn] = (),
+    numbered: bool = True,
 ) -> Prompt:
     """Lay out a prompt whose tokens, together with `max_tokens` of answer, fit into `context` tokens.
 
     `count` gives the tokens of one segment's text. What does not fit goes in this order: the oldest turns, then the
     last passages, the last one kept being cut after a sentence. `Prompt.passages` are the passages as shown.
+    `numbered` False is for models that were trained on passages without numbers.
 
     Raises `UsageProblem` for an empty question and `ContextTooLong` when even the bare question does not fit.
     """
     if not question.strip():
         raise UsageProblem("The question is empty; ask something.")
-    prefix = prefix_segments(template)
+    prefix = prefix_segments(template, numbered=numbered)
     asked = Segment(f"Question: {_one_line(question)}\n", "question")
     suffix = tuple(Segment(part, "suffix", special=part in template.special_ids) for part in template.suffix)
     room = context - max_tokens - sum(_cost(segment, count) for segment in (*prefix, asked, *suffix))
@@ -78,11 +91,12 @@ def build_prompt(
             f"{max_tokens}; ask it in fewer words or raise the context setting."
         )
     turns = [_turn_segment(turn) for turn in history]
-    wanted = sum(count(passage_text(passage)) for passage in passages)
+    text_of = partial(passage_text, numbered=numbered)
+    wanted = sum(count(text_of(passage)) for passage in passages)
     turns = _newest_that_fit(turns, room - wanted, count)
     room -= sum(_cost(turn, count) for turn in turns)
-    shown = tuple(_first_that_fit(passages, room, count))
-    texts = (Segment(passage_text(passage), "passage") for passage in shown)
+    shown = tuple(_first_that_fit(passages, room, lambda passage: count(text_of(passage))))
+    texts = (Segment(text_of(passage), "passage") for passage in shown)
     return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens)
 
 
@@ -114,25 +128,25 @@ def _newest_that_fit(turns: list[Segment], room: int, count: Count) -> list[Segm
     return kept
 
 
-def _first_that_fit(passages: Sequence[Passage], room: int, count: Count) -> Iterator[Passage]:
+def _first_that_fit(passages: Sequence[Passage], room: int, cost_of: Callable[[Passage], int]) -> Iterator[Passage]:
     """Whole passages while they fit, then as much of the next one as fits."""
     for passage in passages:
-        cost = count(passage_text(passage))
+        cost = cost_of(passage)
         if cost > room:
-            if shorter := _shortened(passage, room, count):
+            if shorter := _shortened(passage, room, cost_of):
                 yield shorter
             return
         room -= cost
         yield passage
 
 
-def _shortened(passage: Passage, room: int, count: Count) -> Passage | None:
+def _shortened(passage: Passage, room: int, cost_of: Callable[[Passage], int]) -> Passage | None:
     """The passage up to the last sentence that fits, None when not even the first does; offsets stay exact."""
     cuts = [end for _, end in sentences(passage.text)]
     low, high = 0, len(cuts)  # the first `low` cuts fit, those from `high` on do not
     while low < high:
         middle = (low + high) // 2
-        if count(passage_text(_cut(passage, cuts[middle]))) <= room:
+        if cost_of(_cut(passage, cuts[middle])) <= room:
             low = middle + 1
         else:
             high = middle

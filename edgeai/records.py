@@ -1,4 +1,4 @@
-"""The frozen records that pass between modules, and the protocols of the engines.
+"""The frozen records that pass between modules.
 
 Nothing here does I/O or imports a third-party package. Offsets are half-open `[start, end)` Unicode code points
 (Python `str` indices) into `Document.text`; times are milliseconds unless a name says otherwise.
@@ -6,9 +6,9 @@ Nothing here does I/O or imports a third-party package. Offsets are half-open `[
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,6 +161,21 @@ class Retrieval:
     similarity: float  # best cosine, 0 when there is no vector hit
     embed_ms: float = 0.0
     search_ms: float = 0.0
+    trust: float = 1.0  # 0..1, how far models of English can be relied on for this question
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader says of one question and one passage: probabilities, and where in the passage the answer is.
+
+    `passage.text[start:end]` is the likeliest answer, however unlikely; `start == end` when the text has no token.
+    """
+
+    relevance: float  # that the passage is about what is asked
+    answerable: float  # that it holds the answer
+    start: int
+    end: int
+    span: float  # that this is the answer, against all other spans and "nowhere"
 
 
 # prompt and generation --------------------------------------------------------------------------------------------
@@ -334,6 +349,17 @@ class EmbedderSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ReaderSpec:
+    """How an ONNX reader is to be run; `model` and `tokenizer` are paths on disk."""
+
+    name: str
+    model: str
+    tokenizer: str
+    digest: str
+    max_tokens: int = 320  # of a question and a passage together
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratorSpec:
     """How a GGUF model is to be run; `model` is a path on disk."""
 
@@ -342,36 +368,4 @@ class GeneratorSpec:
     digest: str
     template: ChatTemplate
     context: int = 2048  # tokens the model was trained for, an upper bound for ours
-
-
-# engines ----------------------------------------------------------------------------------------------------------
-
-
-class Embedder(Protocol):
-    """Text to unit vectors."""
-
-    spec: EmbedderSpec
-
-    def embed_query(self, text: str) -> Vectors:
-        """A question, float32, shape (dimension,), norm 1."""
-
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
-        """Passages in the order given, float32, shape (len(texts), dimension), norm 1."""
-
-    def count_tokens(self, text: str) -> int:
-        """Length of a text in the embedder's tokens, without the specials it adds."""
-
-
-class Generator(Protocol):
-    """Prompt to streamed text."""
-
-    spec: GeneratorSpec
-
-    def count_tokens(self, text: str) -> int:
-        """Length of a text in the model's tokens, specials off."""
-
-    def stream(self, prompt: Prompt) -> Iterator[Piece]:
-        """Generate lazily; closing the iterator stops the computation, also inside the prefill."""
-
-    def close(self) -> None:
-        """Free the model; the object cannot be used afterwards."""
+    independent: bool = False  # trained with passages that do not see each other and all begin at the same position

@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from edgeai.engines import Embedder
 from edgeai.filters import EVERYTHING, Filter
-from edgeai.records import Embedder, Hit, Retrieval
+from edgeai.records import Hit, Retrieval
 from edgeai.store import Store, StoredChunk
 from edgeai.terms import query_terms, words
 
@@ -95,7 +96,7 @@ def search(
     coverage = _coverage(terms, chosen, store, where)
     elapsed = (time.perf_counter() - began) * 1000
     best_cosine = found.nearest[0][1] if found.nearest else 0.0
-    return Retrieval(_hits(chosen, found), coverage, best_cosine, found.embed_ms, elapsed - found.embed_ms)
+    return Retrieval(_hits(chosen, found), coverage, best_cosine, found.embed_ms, elapsed - found.embed_ms, found.trust)
 
 
 def fuse(keyword: Ranked, nearest: Ranked, cosines: Mapping[int, float], trust: float) -> dict[int, float]:

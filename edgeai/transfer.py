@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
 from edgeai.pipeline import store_chunked
-from edgeai.records import Chunk, Document, Embedder
+from edgeai.records import Chunk, Document
 from edgeai.store import Store
 
 FORMAT = "edgeai-index-1"

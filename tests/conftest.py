@@ -51,7 +51,7 @@ _USER_HOME = os.environ.get("EDGEAI_HOME", "")
 
 @pytest.fixture(scope="session")
 def generator_spec(user_home: str) -> GeneratorSpec:
-    """The default generator, pulled once into the user's own data directory (about 100 MB)."""
+    """The default generator, pulled and built once in the user's own data directory (about 200 MB)."""
     import platformdirs
 
     from edgeai.generate import quantise
@@ -59,6 +59,13 @@ def generator_spec(user_home: str) -> GeneratorSpec:
 
     home = Path(user_home or platformdirs.user_data_dir("edgeai", appauthor=False))
     registry = Registry(home, quantise=quantise)
-    if not registry.installed(DEFAULT_GENERATOR):
-        registry.pull(DEFAULT_GENERATOR)
+    registry.pull(DEFAULT_GENERATOR)
     return registry.generator(DEFAULT_GENERATOR)
+
+
+@pytest.fixture(scope="session")
+def generator_base(generator_spec: GeneratorSpec) -> Path:
+    """The file that the default generator was built from."""
+    from edgeai.registry import Registry
+
+    return Path(generator_spec.model).with_name(Registry().entry(DEFAULT_GENERATOR).files[0].name)

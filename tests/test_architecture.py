@@ -18,10 +18,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only modules of earlier layers: read from top to bottom, nothing is used before it is explained.
 LAYERS = [
     ["errors", "records"],
-    ["changes", "config", "filters", "links", "reply", "sentences", "terms"],
+    ["changes", "config", "engines", "filters", "links", "reply", "scores", "sentences", "terms"],
     ["cite", "followup", "prompt", "segments"],
-    ["chunks"],
-    ["documents", "encoders", "llama", "registry", "sessions", "store"],
+    ["chunks", "merge", "onnxfile", "read"],
+    ["documents", "encoders", "llama", "reader", "registry", "sessions", "store"],
+    ["residence"],
     ["check", "generate", "retrieve"],
     ["draft"],
     ["bench", "doctor", "pipeline"],
@@ -30,7 +31,18 @@ LAYERS = [
     ["cli", "__init__"],
     ["__main__"],
 ]
-HEAVY = ["numpy", "onnxruntime", "llama_cpp", "sqlite_vec", "apsw", "tokenizers", "rich", "bs4", "prompt_toolkit"]
+HEAVY = [
+    "numpy",
+    "onnxruntime",
+    "llama_cpp",
+    "sqlite_vec",
+    "apsw",
+    "tokenizers",
+    "rich",
+    "bs4",
+    "prompt_toolkit",
+    "gguf",
+]
 DISTRIBUTIONS = {
     "bs4": "beautifulsoup4",
     "charset_normalizer": "charset-normalizer",
@@ -102,6 +114,7 @@ def test_files_and_functions_stay_readable(path: Path) -> None:
 LIGHT = [
     "import edgeai",
     "import edgeai.cli",
+    "import edgeai.registry",
     "from edgeai.cli import main; main(['--help'], standalone_mode=False)",
 ]
 
@@ -116,7 +129,8 @@ def test_importing_and_help_load_nothing_heavy(statement: str) -> None:
 ONLY_USERS = {
     "llama_cpp": {"llama"},
     "apsw": {"store", "doctor"},
-    "onnxruntime": {"encoders", "doctor"},
+    "onnxruntime": {"onnxfile", "doctor"},
+    "gguf": {"merge"},
     "huggingface_hub": {"registry"},
     "rich": {"cli"},
 }

@@ -176,7 +176,7 @@ def test_the_command_prints_the_documented_object(index):
     assert record["index"]["chunks"] > 0
     report = record["report"]
     assert (report["answers"], report["questions"], report["budget_ms"]) == (12, 12, 300.0)
-    assert set(report["stages"]) == {"embed", "search", "first_token", "total"}
+    assert set(report["stages"]) == {"embed", "search", "read", "first_token", "total"}
     assert report["stages"]["total"]["p50"] >= report["stages"]["embed"]["p50"]
     assert report["tokens"] == {}
 

@@ -8,11 +8,13 @@ from dataclasses import FrozenInstanceError
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_gguf import write_tiny_gguf
 
-from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
+from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER
 from edgeai.errors import UsageProblem
-from edgeai.registry import models_dir
-from edgeai.registry.catalog import BundledSource, HubSource, WheelSource, checked_name, parse_catalog
+from edgeai.generate import QUANTISED
+from edgeai.registry import Registry, models_dir
+from edgeai.registry.catalog import BundledSource, Entry, HubSource, WheelSource, checked_name, parse_catalog
 
 CATALOG = parse_catalog((models_dir() / "catalog.toml").read_text(encoding="utf-8"))
 ENTRIES = list(CATALOG.models.values())
@@ -22,7 +24,7 @@ GENERATORS = [entry for entry in ENTRIES if entry.role == "generator"]
 def test_the_defaults_are_the_first_of_their_role_and_have_been_run():
     assert GENERATORS[0].name == DEFAULT_GENERATOR
     assert next(entry for entry in ENTRIES if entry.role == "embedder").name == DEFAULT_EMBEDDER
-    assert [entry.name for entry in ENTRIES if entry.run] == [DEFAULT_GENERATOR, DEFAULT_EMBEDDER]
+    assert [entry.name for entry in ENTRIES if entry.run] == [DEFAULT_GENERATOR, DEFAULT_EMBEDDER, DEFAULT_READER]
 
 
 def test_the_bundled_files_are_those_the_catalog_pins():
@@ -103,6 +105,18 @@ def test_entries_are_frozen():
         ENTRIES[0].name = "other"
 
 
+@pytest.mark.parametrize(("line", "independent"), [("", False), ("independent = true\n", True)])
+def test_an_entry_says_whether_its_model_reads_passages_independently(tmp_path, line, independent):
+    folder = tmp_path / "models" / "a"
+    folder.mkdir(parents=True)
+    spec = write_tiny_gguf(folder / "a.gguf")
+    digest = hashlib.sha256((folder / "a.gguf").read_bytes()).hexdigest()
+    text = GOOD.replace('name = "a.gguf"', f'name = "a.gguf", sha256 = "{digest}"').replace("run =", f"{line}run =")
+    registry = Registry(tmp_path, catalog=parse_catalog(text))
+    assert registry.generator("a").independent is independent
+    assert not registry.generator(spec.model).independent
+
+
 BAD_NAMES = [
     *("", ".", "..", "../x", "a/b", "a\\b", "/etc/passwd", "C:\\x", "-rf", ".hidden", "a" * 65, "a b", "a\n", "a\0b"),
     *("UPPER", "café", "a．b", "ａ", "con", "nul.gguf", "com1", "lpt9.txt", "aux", "prn", "trailing.", "%2e%2e", "~"),
@@ -147,9 +161,82 @@ sources = [{ kind = "hub", repository = "x/y", revision = "main", paths = ["a.gg
 """
 
 
+READER = """
+[templates]
+[models.a]
+role = "reader"
+summary = ""
+licence = "MIT"
+parameters = "1M"
+run = false
+max_tokens = 320
+files = [{ name = "model.onnx" }, { name = "tokenizer.json" }]
+sources = [{ kind = "bundled", paths = ["a/model.onnx", "a/tokenizer.json"] }]
+"""
+
+
+def test_a_reader_needs_no_template_but_a_limit():
+    entry = parse_catalog(READER).models["a"]
+    assert (entry.role, entry.max_tokens, entry.bundled) == ("reader", 320, True)
+    with pytest.raises(ValueError, match="a reader needs max_tokens"):
+        parse_catalog(READER.replace("max_tokens = 320\n", ""))
+
+
 def test_an_entry_without_a_hash_is_not_pinned_and_of_unknown_size():
     entry = parse_catalog(GOOD).models["a"]
     assert (entry.pinned, entry.size, entry.sha256) == (False, 0, "")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_what_is_built_is_of_a_type_we_can_make_from_an_adapter_that_is_there(entry):
+    assert not entry.build.quantise or entry.build.quantise in QUANTISED
+    if entry.build.adapter:
+        content = (models_dir() / entry.build.adapter).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry.build.sha256
+        assert len(content) <= 15_000_000
+
+
+A, B, C = "a" * 64, "b" * 64, "c" * 64
+
+
+def built(build: str, base: str = A) -> Entry:
+    text = GOOD.replace('name = "a.gguf"', f'name = "a.gguf", sha256 = "{base}"')
+    return parse_catalog(f"{text}build = {build}").models["a"]
+
+
+def test_a_build_is_named_after_what_it_is_made_of():
+    assert built("{}").built_name == ""
+    assert built('{ quantise = "Q8_0" }').built_name == "a-aaaaaaaa.q8_0.gguf"
+    recipes = [(kind, adapter, base) for kind in ("Q8_0", "Q4_0") for adapter in (B, C) for base in (A, B)]
+    names = {
+        built(f'{{ quantise = "{kind}", adapter = "x/y.gguf", sha256 = "{adapter}" }}', base).built_name
+        for kind, adapter, base in recipes
+    }
+    assert len(names) == 8
+    assert "a-aaaaaaaa.lora-bbbbbbbb.q4_0.gguf" in names
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        '{ quantise = "Q4_0", adapter = "x/y.gguf" }',
+        f'{{ quantise = "Q4_0", sha256 = "{B}" }}',
+        f'{{ adapter = "x/y.gguf", sha256 = "{B}" }}',
+        f'{{ quantise = "Q4_0", adapter = "../y.gguf", sha256 = "{B}" }}',
+        f'{{ quantise = "Q4_0", adapter = "/y.gguf", sha256 = "{B.upper()}" }}',
+        '{ quantise = "../Q4_0" }',
+        '{ quantize = "Q4_0" }',
+    ],
+)
+def test_a_mistake_in_a_build_is_found_when_it_is_read(build):
+    with pytest.raises((ValueError, TypeError, UsageProblem)):
+        built(build)
+
+
+def test_only_a_generator_whose_bytes_are_known_is_built():
+    for text in (GOOD, READER):
+        with pytest.raises(ValueError, match="only a pulled generator of one pinned file"):
+            parse_catalog(text + 'build = { quantise = "Q8_0" }')
 
 
 @pytest.mark.parametrize(

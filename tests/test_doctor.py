@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from toy_reader import write_reader
 
 from edgeai import doctor
 from edgeai.cli import main
@@ -49,6 +50,18 @@ def test_a_missing_embedder_is_a_failure():
     checks = doctor.diagnose(Settings(embedder="bge-99"))
     assert not doctor.healthy(checks)
     assert "bge-99" in by_name(checks)["embedder"].detail
+
+
+def test_a_reader_is_run_and_a_missing_one_is_a_warning(tmp_path):
+    registry = Registry(offline=True)
+    write_reader(tmp_path / "mine")
+    check = doctor.check_reader(registry, Settings(reader=str(tmp_path / "mine")))
+    assert check.ok
+    assert check.detail.startswith("mine, a passage in ")
+    assert doctor.check_reader(registry, Settings(reader="none")).ok
+    check = by_name(doctor.diagnose(Settings(reader="bge-99")))["reader"]
+    assert (check.ok, check.required) == (False, False)
+    assert "bge-99" in check.detail
 
 
 def test_nothing_is_written(home):

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.encoders import OnnxEmbedder, batches, pad, pool
+from edgeai.encoders import OnnxEmbedder, pool
 from edgeai.errors import EngineMissing, ModelMissing, ModelRejected
+from edgeai.onnxfile import batches, pad
 from edgeai.records import EmbedderSpec
 
 FOLDER = Path(__file__).parents[1] / "models" / "all-minilm-l6-v2"
@@ -128,7 +129,7 @@ def test_threads_may_share_an_embedder():
 
 
 def test_onnxruntime_is_imported_with_telemetry_off():
-    script = "import os, edgeai.encoders as e; e._import_runtime(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    script = "import os, edgeai.onnxfile as o; o.import_runtime(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeai.errors import ContextTooLong, UsageProblem
-from edgeai.prompt import REFUSAL, SYSTEM, build_prompt, is_refusal, passage_text, prefix_segments
+from edgeai.prompt import PLAIN_SYSTEM, REFUSAL, SYSTEM, build_prompt, is_refusal, passage_text, prefix_segments
 from edgeai.records import ChatTemplate, Passage, Turn
 
 TEMPLATE = ChatTemplate(
@@ -146,3 +146,17 @@ def test_a_refusal_is_recognised(text):
 )
 def test_an_answer_is_no_refusal(text):
     assert not is_refusal(text)
+
+
+def test_a_model_trained_without_numbers_sees_none():
+    passages = [passage(1, "First text."), passage(2, "Second text.")]
+    shown = build_prompt("What is it?", passages, TEMPLATE, count=count, context=500, numbered=False)
+    texts = [segment.text for segment in shown.segments if segment.role == "passage"]
+    assert texts == [passage_text(one, numbered=False) for one in passages]
+    assert not any("[" in text for text in texts)
+    system = [segment.text for segment in shown.segments if segment.role == "prefix"]
+    assert PLAIN_SYSTEM in system and SYSTEM not in system
+
+
+def test_the_text_of_an_unnumbered_passage_does_not_depend_on_its_rank():
+    assert passage_text(passage(1, "Text."), numbered=False) == passage_text(passage(4, "Text."), numbered=False)

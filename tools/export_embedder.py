@@ -77,7 +77,8 @@ def export(weights: Weights) -> bytes:
     mask = graph.node("Unsqueeze", graph.node("Cast", "attention_mask", to=TensorProto.FLOAT), axis)
     total = graph.node("Squeeze", graph.node("MatMul", mask, hidden), axis)
     output = graph.node("LpNormalization", total, output="sentence_embedding", p=2, axis=-1)
-    return graph.model(["input_ids", "attention_mask"], output, WIDTH).SerializeToString(deterministic=True)
+    model = graph.model(["input_ids", "attention_mask"], {output: ["batch", WIDTH]})
+    return model.SerializeToString(deterministic=True)
 
 
 def compare(exported: Array, originals: Array) -> dict[str, float]:

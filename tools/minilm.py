@@ -1,4 +1,4 @@
-"""MiniLM (a BERT encoder: 6 layers, 384 wide, 12 heads) twice: as an int8 ONNX graph and as a float32 reference.
+"""MiniLM (a BERT encoder: 384 wide, 12 heads) twice: as an int8 ONNX graph and as a float32 reference.
 
 The two share nothing but the weights, so that the reference can judge the graph. Weights are the arrays of the
 original safetensors file, under their own names. Dropout and the pooler are left out: neither is used here.
@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 Array = npt.NDArray[Any]
 Weights = Mapping[str, Array]
 
-LAYERS, HEADS, WIDTH = 6, 12, 384
+HEADS, WIDTH = 12, 384
 EPSILON = 1e-12  # of every LayerNorm, as in the original config.json
 WEIGHT_LIMIT, ACTIVATION_LIMIT = 63, 127
 START, END, FIRST_WORD = 101, 102, 1000  # [CLS], [SEP], and where ordinary word pieces begin in BERT's vocabulary
@@ -61,13 +61,13 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(name, inputs, outputs, name=outputs[0], domain=domain, **attributes))
         return outputs
 
-    def model(self, inputs: Sequence[str], output: str, width: int) -> onnx.ModelProto:
-        """The finished model: int64 inputs (batch, length), one float32 output (batch, width)."""
+    def model(self, inputs: Sequence[str], outputs: Mapping[str, Sequence[str | int]]) -> onnx.ModelProto:
+        """The finished model: int64 inputs (batch, length), float32 outputs of the shapes given."""
         graph = helper.make_graph(
             self.nodes,
             "minilm",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"]) for name in inputs],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             list(self.constants.values()),
         )
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
@@ -76,17 +76,22 @@ class GraphBuilder:
         return model
 
 
-def encoder(graph: GraphBuilder, weights: Weights, peaks: Sequence[Array]) -> str:
-    """Add the encoder for inputs `input_ids`, `attention_mask`; returns its token vectors (batch, length, 384).
+def depth(weights: Weights) -> int:
+    """Layers of an encoder."""
+    return 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
 
-    `peaks` are those of `channel_peaks`, or measured on texts of one's own.
-    Between the attentions everything is (tokens, 384): the products need no batch dimension.
+
+def encoder(graph: GraphBuilder, weights: Weights, peaks: Sequence[Array], *, pairs: bool = False) -> str:
+    """Add the encoder for inputs `input_ids`, `attention_mask` and, for `pairs` of texts, `token_type_ids`.
+
+    Returns its token vectors (batch, length, 384). `peaks` are those of `channel_peaks`, or measured on texts of one's
+    own. Between the attentions everything is (tokens, 384): the products need no batch dimension.
     """
     graph.constant("rows", np.array([-1, WIDTH]))
     shape = graph.node("Shape", "input_ids")
-    hidden = _embeddings(graph, weights)
+    hidden = _embeddings(graph, weights, pairs)
     mask = graph.node("Cast", "attention_mask", to=TensorProto.INT32)
-    for layer in range(LAYERS):
+    for layer in range(depth(weights)):
         name = f"encoder.layer.{layer}"
         hidden = _attention(graph, weights, name, hidden, mask, shape, peaks[2 * layer])
         hidden = _feed_forward(graph, weights, name, hidden, peaks[2 * layer + 1])
@@ -94,15 +99,19 @@ def encoder(graph: GraphBuilder, weights: Weights, peaks: Sequence[Array]) -> st
     return graph.node("Reshape", hidden, graph.node("Concat", shape, width, axis=0))
 
 
-def _embeddings(graph: GraphBuilder, weights: Weights) -> str:
+def _embeddings(graph: GraphBuilder, weights: Weights, pairs: bool) -> str:
     table = weights["embeddings.word_embeddings.weight"]
     scale = np.maximum(np.abs(table).max(axis=1, keepdims=True), 1e-8) / ACTIVATION_LIMIT
     words = graph.constant("words", np.rint(table / scale).astype(np.int8))
     scales = graph.constant("word_scales", scale.astype(np.float32))
     token = graph.node("Cast", graph.node("Gather", words, "input_ids"), to=TensorProto.FLOAT)
     token = graph.node("Mul", token, graph.node("Gather", scales, "input_ids"))
-    # Single texts only: the token type is always 0, its vector is part of every position.
-    positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    types = weights["embeddings.token_type_embeddings.weight"]
+    positions = weights["embeddings.position_embeddings.weight"]
+    if pairs:
+        token = graph.node("Add", token, graph.node("Gather", graph.constant("types", types), "token_type_ids"))
+    else:  # the token type is always 0, its vector is part of every position
+        positions = positions + types[0]
     length = graph.node("Shape", "input_ids", start=1, end=2)
     zero = graph.constant("zero", np.array([0]))
     position = graph.node("Slice", graph.constant("positions", positions), zero, length, zero)
@@ -176,21 +185,21 @@ def _dense(weights: Weights, name: str) -> tuple[Array, Array]:
 # the float32 reference --------------------------------------------------------------------------------------------
 
 
-def reference(weights: Weights, token_ids: Sequence[int]) -> Array:
-    """Token vectors (tokens, 384) of one text in float32."""
-    return trace(weights, token_ids)[-1]
+def reference(weights: Weights, token_ids: Sequence[int], types: Sequence[int] = ()) -> Array:
+    """Token vectors (tokens, 384) of one text in float32; `types` are all 0 when not given."""
+    return trace(weights, token_ids, types)[-1]
 
 
-def trace(weights: Weights, token_ids: Sequence[int]) -> list[Array]:
+def trace(weights: Weights, token_ids: Sequence[int], types: Sequence[int] = ()) -> list[Array]:
     """Every LayerNorm's output (tokens, 384), by the formulas of BERT (arXiv:1810.04805, post-norm).
 
     The embeddings come first, then for each layer the one after its attention and the one after its feed-forward part.
     """
     hidden = weights["embeddings.word_embeddings.weight"][list(token_ids)]
     hidden = hidden + weights["embeddings.position_embeddings.weight"][: len(token_ids)]
-    hidden = hidden + weights["embeddings.token_type_embeddings.weight"][0]
+    hidden = hidden + weights["embeddings.token_type_embeddings.weight"][list(types) or [0] * len(token_ids)]
     states = [_normalise(weights, "embeddings.LayerNorm", hidden)]
-    for layer in range(LAYERS):
+    for layer in range(depth(weights)):
         name = f"encoder.layer.{layer}"
         attended = _apply(weights, f"{name}.attention.output.dense", _attend(weights, name, states[-1]))
         states.append(_normalise(weights, f"{name}.attention.output.LayerNorm", states[-1] + attended))
@@ -206,7 +215,7 @@ def channel_peaks(weights: Weights, samples: int = 64, longest: int = 64, seed: 
     Which channels are large is a property of the weights, hardly of the text, so no data set is needed.
     """
     random = np.random.default_rng(seed)
-    peaks = [np.zeros(WIDTH, dtype=np.float32)] * (2 * LAYERS + 1)
+    peaks = [np.zeros(WIDTH, dtype=np.float32)] * (2 * depth(weights) + 1)
     for length in random.integers(0, longest, samples):
         pieces = random.integers(FIRST_WORD, len(weights["embeddings.word_embeddings.weight"]), length)
         states = trace(weights, [START, *pieces, END])

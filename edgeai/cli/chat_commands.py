@@ -146,15 +146,15 @@ def search(chat: Chat, argument: str) -> None:
 
 
 def change_model(chat: Chat, argument: str) -> None:
-    before = chat.assistant.settings.model
     if argument:
-        chat.assistant.reconfigure(model=argument)
-        try:
-            load_models(chat.assistant, chat.downloads)
-        except EdgeAIError:
-            chat.assistant.reconfigure(model=before)
-            raise
+        _reconfigure(chat, "model", argument)
     console.say(f"Model: {chat.assistant.settings.model}")
+
+
+def change_adapter(chat: Chat, argument: str) -> None:
+    if argument:
+        _reconfigure(chat, "adapter", "" if argument == "none" else argument)
+    console.say(f"Adapter: {chat.assistant.settings.adapter or 'none'}")
 
 
 def change_budget(chat: Chat, argument: str) -> None:
@@ -203,6 +203,7 @@ COMMANDS = {
     "/sync": Command(sync_paths, "", "bring the index in line with the files"),
     "/search": Command(search, "QUERY", "passages that fit, without an answer"),
     "/model": Command(change_model, "[NAME]", "show or change the model; 'none' quotes the best sentence"),
+    "/adapter": Command(change_adapter, "[NAME]", "show or change the LoRA adapter of the model; 'none' for none"),
     "/budget": Command(change_budget, "[MS]", "show or change the time budget of an answer; 'none' for no limit"),
     "/save": Command(save, "[NAME]", "save this chat under a name, for edgeai chat --session NAME"),
     "/clear": Command(clear, "", "forget what was said and start a new chat"),
@@ -231,6 +232,17 @@ def sync(chat: Chat, *paths: Path, quiet: bool = False) -> None:
         report = chat.assistant.sync(*paths, progress=progress)
     if not quiet or report.chunks or report.removed or report.moved:
         console.show_report(report, verbose=not quiet)
+
+
+def _reconfigure(chat: Chat, setting: str, value: str) -> None:
+    """Change a setting of the model and load what it needs; an error leaves it as it was."""
+    before = getattr(chat.assistant.settings, setting)
+    chat.assistant.reconfigure(**{setting: value})
+    try:
+        load_models(chat.assistant, chat.downloads)
+    except EdgeAIError:
+        chat.assistant.reconfigure(**{setting: before})
+        raise
 
 
 def _cited(chat: Chat, argument: str) -> Citation:

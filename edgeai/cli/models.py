@@ -29,7 +29,8 @@ def models_command() -> None:
 def list_command(installed: bool, as_json: bool) -> None:
     """List every model of the catalog.
 
-    run: we ran this very file; pinned: its hash is known beforehand; here: it is installed on this machine."""
+    run: we ran this very file; pinned: its hash is known beforehand; here: it is installed on this machine
+    ('outdated': not as this version builds it; pull it again)."""
     from edgeai.cli import console
 
     registry = _registry()
@@ -51,9 +52,15 @@ def _table(entries: list[Entry], registry: Registry) -> None:
         table.add_column(column, justify="right" if column == "MB" else "left", no_wrap=column != "licence")
     for entry in entries:
         size = f"{entry.size / 1e6:.0f}" if entry.size else "?"
-        marks = (entry.run, entry.pinned, registry.installed(entry.name))
-        table.add_row(entry.name, entry.role, size, entry.licence, *("yes" if mark else "-" for mark in marks))
+        marks = ("yes" if mark else "-" for mark in (entry.run, entry.pinned))
+        table.add_row(entry.name, entry.role, size, entry.licence, *marks, _here(entry.name, registry))
     console.out().print(table)
+
+
+def _here(name: str, registry: Registry) -> str:
+    if registry.outdated(name):
+        return "outdated"
+    return "yes" if registry.installed(name) else "-"
 
 
 @models_command.command("show", short_help="Everything the catalog says about a model.")
@@ -72,10 +79,10 @@ def show_command(name: str) -> None:
 def pull_command(names: tuple[str, ...], allow_unverified: bool) -> None:
     """Install NAMES (without any: the default models) from the first source that can be reached."""
     from edgeai.cli import console
-    from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
+    from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER
 
     registry = _registry(allow_unverified=allow_unverified)
-    for name in names or (DEFAULT_EMBEDDER, DEFAULT_GENERATOR):
+    for name in names or (DEFAULT_EMBEDDER, DEFAULT_READER, DEFAULT_GENERATOR):
         with console.progress_bar(name) as progress:
             path = registry.pull(name, progress)
         console.say(f"{name}: {path}")
@@ -120,4 +127,9 @@ def _registry(*, allow_unverified: bool = False) -> Registry:
 
 
 def _record(entry: Entry, registry: Registry) -> dict[str, Any]:
-    return {**asdict(entry), "installed": registry.installed(entry.name)}
+    return {
+        **asdict(entry),
+        "installed": registry.installed(entry.name),
+        "outdated": registry.outdated(entry.name),
+        "made_of": registry.made_of(entry.name),
+    }

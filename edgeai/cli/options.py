@@ -39,6 +39,8 @@ _FILTER = [
 ]
 _MODEL = [
     click.option("-m", "--model", metavar="NAME", help="Catalog name, GGUF file, or 'none' for extractive answers."),
+    click.option("--adapter", metavar="NAME", help="Installed LoRA adapter of the model, GGUF file, or '' for none."),
+    click.option("--reader", metavar="NAME", help="Catalog name, folder, or 'none' to judge passages without one."),
     click.option("--gpu-layers", metavar="auto|N|all", help="Layers to put on the GPU [auto]."),
     click.option("-t", "--threads", type=click.IntRange(1), help="Compute threads [physical cores]."),
     click.option("--profile", type=click.Choice(["balanced", "fast", "quality"]), help="A set of defaults."),
@@ -59,7 +61,7 @@ def filter_options(command: F) -> F:
 
 
 def model_options(command: F) -> F:
-    """--model, --gpu-layers, --threads, --profile, --budget, --offline, --allow-unverified."""
+    """--model, --adapter, --reader, --gpu-layers, --threads, --profile, --budget, --offline, --allow-unverified."""
     return _apply(_MODEL, command)
 
 

@@ -6,32 +6,31 @@ or altered download is never seen as installed. It does not load models.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property, partial
 from pathlib import Path
 
 from edgeai import config
-from edgeai.errors import DiskFull, DownloadFailed, ModelMissing, ModelRejected, ModelUnknown, UsageProblem
-from edgeai.records import EmbedderSpec, GeneratorSpec, Progress, ProgressCallback
-from edgeai.registry import downloads, gguf
+from edgeai.errors import DownloadFailed, ModelMissing, ModelRejected, ModelUnknown, UsageProblem
+from edgeai.records import EmbedderSpec, GeneratorSpec, Progress, ProgressCallback, ReaderSpec
+from edgeai.registry import adapters, builds, downloads, gguf
+from edgeai.registry.adapters import Adapter
+from edgeai.registry.builds import Quantise
 from edgeai.registry.catalog import BundledSource, Catalog, Entry, ModelFile, checked_name, parse_catalog
-from edgeai.registry.localmodels import local_embedder, local_generator
+from edgeai.registry.files import lock, publish, writing
+from edgeai.registry.localmodels import local_embedder, local_generator, local_reader
 from edgeai.registry.manifest import Manifest, sha256
-
-Quantise = Callable[[Path, Path, str], None]  # source, target, type
 
 
 class Registry:
     """Models by catalog name or by path.
 
     `data_dir` is where pulled models live (default: `config.data_dir()`). With `offline` the network is never opened.
-    `allow_unverified` accepts catalog entries whose bytes are not pinned. `quantise` builds the type an entry asks for
-    after pulling; without it the pulled file is used as it is. `catalog` replaces the one that ships with edgeai.
+    `allow_unverified` accepts catalog entries whose bytes are not pinned. `quantise` is needed to build what an entry
+    asks for after pulling; without it nothing is built. `catalog` replaces the one that ships with edgeai.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class Registry:
         catalog: Catalog | None = None,
     ) -> None:
         self._root = (data_dir or config.data_dir()) / "models"
+        self._adapters = self._root.with_name("adapters")
         self._offline = offline
         self._allow_unverified = allow_unverified
         self._quantise = quantise
@@ -57,7 +57,7 @@ class Registry:
         return self._given or parse_catalog((models_dir() / "catalog.toml").read_text(encoding="utf-8"))
 
     def entries(self, role: str | None = None) -> tuple[Entry, ...]:
-        """All catalog entries, or those of one role ("generator", "embedder"), in the order of the catalog."""
+        """All catalog entries, or those of one role ("generator", "embedder", "reader"), in the catalog's order."""
         return tuple(entry for entry in self.catalog.models.values() if role in (None, entry.role))
 
     def entry(self, name: str) -> Entry:
@@ -73,6 +73,25 @@ class Registry:
     def installed(self, name: str) -> bool:
         """Whether every file of a model is in place; says nothing about their bytes (see `verify`)."""
         return all(path.is_file() for path in self._paths(self.entry(name)))
+
+    def outdated(self, name: str) -> bool:
+        """Whether a model is installed, but not as the build that `pull` would make now; it runs nevertheless."""
+        entry = self.entry(name)
+        return bool(entry.built_name) and self.installed(name) and self._paths(entry)[0].name != entry.built_name
+
+    def made_of(self, name: str) -> dict[str, str]:
+        """What an installed build was made of and by which edgeai; {} for a model that runs as it was pulled."""
+        entry = self.entry(name)
+        return self._manifest(entry).made_of(self._paths(entry)[0])
+
+    def notice(self, name_or_path: str) -> str:
+        """One sentence for who runs an outdated model, else ""."""
+        if name_or_path not in self.catalog.models or not self.outdated(name_or_path):
+            return ""
+        return (
+            f"{name_or_path} is not installed as this version of edgeai builds it and may answer worse; run "
+            f"`edgeai models pull {name_or_path}` to build it again."
+        )
 
     def path(self, name: str) -> Path:
         """The model file (GGUF or ONNX) of an installed model; raises `ModelMissing`."""
@@ -92,7 +111,9 @@ class Registry:
         for path in self._paths(entry):
             manifest.distrust(path)
             self._intact(entry, path)
-        origin = "the catalog" if entry.pinned and not self._is_built(entry) else "what was recorded at installation"
+        pinned = {file.name for file in entry.files if file.sha256}
+        known = all(path.name in pinned for path in self._paths(entry))
+        origin = "the catalog" if known else "what was recorded at installation"
         return f"the SHA-256 of every file matches {origin}"
 
     def remove(self, name: str) -> int:
@@ -105,7 +126,7 @@ class Registry:
             raise UsageProblem(f"{name} is part of edgeai and cannot be removed.")
         folder = self._place(name)
         freed = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        with _writing(folder):
+        with writing(folder):
             if folder.exists():
                 shutil.rmtree(folder)
         return freed
@@ -122,7 +143,20 @@ class Registry:
         entry = self._of_role(name_or_path, "generator")
         path = self.path(entry.name)
         template = self.catalog.templates[entry.template].bind(entry.special_ids)
-        return GeneratorSpec(entry.name, str(path), self._intact(entry, path), template, entry.context)
+        digest = self._intact(entry, path)
+        independent = entry.independent and not self.outdated(entry.name)  # an older build was not trained for it
+        return GeneratorSpec(entry.name, str(path), digest, template, entry.context, independent)
+
+    def adapter(self, name_or_path: str, base: GeneratorSpec) -> Adapter:
+        """An installed LoRA adapter, or the one in a GGUF file, for use with a generator.
+
+        Raises `ModelUnknown`, or `ModelRejected` (not accepted, or trained for another model).
+        """
+        return adapters.find_adapter(name_or_path, self._adapters, base)
+
+    def installed_adapters(self) -> tuple[str, ...]:
+        """Names of the installed LoRA adapters."""
+        return adapters.installed(self._adapters)
 
     def embedder(self, name_or_path: str) -> EmbedderSpec:
         """How to run an embedder: a catalog name, or a folder with model.onnx, tokenizer.json and config.json.
@@ -132,20 +166,35 @@ class Registry:
         if self._is_path(name_or_path, ".onnx"):
             return local_embedder(Path(name_or_path).expanduser(), self._own_digest)
         entry = self._of_role(name_or_path, "embedder")
-        self.path(entry.name)
-        model, tokenizer = self._paths(entry)
-        self._intact(entry, tokenizer)
+        model, tokenizer, digest = self._onnx(entry)
         return EmbedderSpec(
             name=entry.name,
-            model=str(model),
-            tokenizer=str(tokenizer),
-            digest=self._intact(entry, model),
+            model=model,
+            tokenizer=tokenizer,
+            digest=digest,
             dimension=entry.dimension,
             pooling=entry.pooling,
             query_prefix=entry.query_prefix,
             passage_prefix=entry.passage_prefix,
             max_tokens=entry.max_tokens,
         )
+
+    def reader(self, name_or_path: str) -> ReaderSpec:
+        """How to run a reader: a catalog name, or a folder with model.onnx and tokenizer.json.
+
+        Raises `ModelUnknown`, `ModelMissing` or `ModelRejected` like `generator`.
+        """
+        if self._is_path(name_or_path, ".onnx"):
+            return local_reader(Path(name_or_path).expanduser(), self._own_digest)
+        entry = self._of_role(name_or_path, "reader")
+        return ReaderSpec(entry.name, *self._onnx(entry), max_tokens=entry.max_tokens)
+
+    def _onnx(self, entry: Entry) -> tuple[str, str, str]:
+        """Model file, tokenizer and digest of an installed ONNX model, both files verified."""
+        self.path(entry.name)
+        model, tokenizer = self._paths(entry)
+        self._intact(entry, tokenizer)
+        return str(model), str(tokenizer), self._intact(entry, model)
 
     def _own_digest(self, path: Path) -> str:
         with suppress(OSError):  # without a place to note it, the file is hashed each time
@@ -180,15 +229,15 @@ class Registry:
             self.verify(name)
         elif not self._complete(entry):
             folder = self._place(name)
-            with _writing(folder):
+            with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                with _lock(folder.with_name(f"{name}.lock")):
+                with lock(folder.with_name(f"{name}.lock")):
                     self._install(entry, progress or (lambda _: None))
         return self.path(name)
 
     def _complete(self, entry: Entry) -> bool:
         """Whether nothing is left to do, as far as the recorded hashes tell."""
-        unbuilt = self._quantise and entry.quantise and not self._is_built(entry)
+        unbuilt = self._quantise and self.outdated(entry.name)
         return not unbuilt and all(self._accepted(entry, path) for path in self._paths(entry))
 
     def _install(self, entry: Entry, progress: ProgressCallback) -> None:
@@ -199,11 +248,12 @@ class Registry:
                 f"The catalog has no hash for {entry.name}, so what arrives cannot be verified; if you trust its "
                 f"source, run `edgeai models pull {entry.name} --allow-unverified`."
             )
+        adapter = builds.find_adapter(entry, models_dir())
         for position, file in enumerate(entry.files):
             if not self._accepted(entry, self._place(entry.name, file.name)):
                 self._download(entry, position, progress)
-        if self._quantise and entry.quantise:
-            self._build(entry, self._quantise, progress)
+        if self._quantise and entry.built_name:
+            self._build(entry, adapter, self._quantise, progress)
 
     def _download(self, entry: Entry, position: int, progress: ProgressCallback) -> None:
         """Try source after source until one delivers the right bytes."""
@@ -237,27 +287,22 @@ class Registry:
         except ModelRejected:
             part.unlink()
             raise
-        _publish(part, target)
+        publish(part, target)
         Manifest(target.parent).record(target, digest)
         for leftover in target.parent.glob(f"{file.name}*.part"):
             leftover.unlink()
 
-    def _build(self, entry: Entry, quantise: Quantise, progress: ProgressCallback) -> None:
-        """Re-quantise the pulled file, then drop it: the built one is what runs."""
-        source, built = self._place(entry.name, entry.files[0].name), self._built(entry)
-        part = built.with_name(f"{built.name}.part")
-        report = partial(_report, progress, f"{entry.name}: converting to {entry.quantise}")
-        report(0, entry.size)
-        try:
-            quantise(source, part, entry.quantise)
-            gguf.preflight(part, special_ids=entry.special_ids)
+    def _build(self, entry: Entry, adapter: Path | None, quantise: Quantise, progress: ProgressCallback) -> None:
+        """Make what runs out of the pulled file, which stays: the next version may build something else of it."""
+        base, target = self._place(entry.name, entry.files[0].name), self._place(entry.name, entry.built_name)
+        with builds.built(entry, base, adapter, quantise, progress) as part:
             digest = sha256(part)
-            _publish(part, built)
-        finally:
-            part.unlink(missing_ok=True)
-        Manifest(built.parent).record(built, digest)
-        source.unlink()
-        report(entry.size, entry.size)
+            publish(part, target)
+        Manifest(target.parent).record(target, digest, builds.made_of(entry))
+        for path in self._older_builds(entry):
+            with suppress(OSError):  # Windows keeps what is in use
+                path.unlink()
+        progress(Progress(entry.size, entry.size, "bytes", f"{entry.name}: converting to {entry.build.quantise}"))
 
     # files --------------------------------------------------------------------------------------------------------
 
@@ -266,19 +311,23 @@ class Registry:
         folder = self._root / checked_name(name)
         return folder / checked_name(file) if file else folder
 
-    def _built(self, entry: Entry) -> Path:
-        return self._place(entry.name, f"{entry.name}.{entry.quantise.lower()}.gguf")
-
-    def _is_built(self, entry: Entry) -> bool:
-        return bool(entry.quantise) and self._built(entry).is_file()
+    def _older_builds(self, entry: Entry) -> list[Path]:
+        """What other versions of edgeai built of this model, the latest first."""
+        known = {entry.built_name, *(file.name for file in entry.files)}
+        manifest = self._manifest(entry)
+        found = [path for path in self._place(entry.name).glob("*.gguf") if path.name not in known]
+        return sorted(filter(manifest.recorded, found), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def _paths(self, entry: Entry) -> list[Path]:
         """Where the files of a model are or will be, the one to run first."""
         for source in entry.sources:
             if isinstance(source, BundledSource):
                 return [models_dir() / path for path in source.paths]
-        if self._is_built(entry):
-            return [self._built(entry)]
+        if entry.built_name:
+            built = self._place(entry.name, entry.built_name)
+            older = [] if built.is_file() else self._older_builds(entry)
+            if older or built.is_file() or entry.build.adapter:  # without its adapter the pulled file is another model
+                return older[:1] or [built]
         return [self._place(entry.name, file.name) for file in entry.files]
 
     def _manifest(self, entry: Entry) -> Manifest:
@@ -311,9 +360,11 @@ class Registry:
     def _how_to_install(self, entry: Entry) -> str:
         if entry.bundled:
             return f"{entry.name} should be part of edgeai but is not there; reinstall edgeai."
+        if entry.built_name and self._place(entry.name, entry.files[0].name).is_file():
+            return f"{entry.name} is fetched but not built yet; run `edgeai models pull {entry.name}`."
         if self._offline:
             return (
-                f"{entry.name} is not installed and the network may not be used; run `edgeai models pull {entry.name}` "
+                f"{entry.name} is not here and the network may not be used; run `edgeai models pull {entry.name}` "
                 f"while online, or put {entry.files[0].name} into {self._place(entry.name)}."
             )
         return f"{entry.name} is not installed; run `edgeai models pull {entry.name}`."
@@ -328,41 +379,3 @@ def models_dir() -> Path:
 
 def _report(progress: ProgressCallback, message: str, done: int, total: int) -> None:
     progress(Progress(done, total, "bytes", message))
-
-
-def _publish(part: Path, target: Path) -> None:
-    """Make a complete file visible under its final name, on the disk before its name is."""
-    _flush(part, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes only what it may write
-    part.replace(target)
-    with suppress(OSError):  # Windows cannot open a folder
-        _flush(target.parent, os.O_RDONLY)
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One pull of a model at a time, over all processes."""
-    import filelock
-
-    with filelock.FileLock(path):
-        yield
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Errors of the file system, in words for the user."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            raise DiskFull(f"The disk of {folder} is full; free some space or set EDGEAI_HOME elsewhere.") from error
-        raise UsageProblem(
-            f"{folder} cannot be written ({error.strerror or error}); set EDGEAI_HOME to a folder of yours."
-        ) from error

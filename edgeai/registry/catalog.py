@@ -14,7 +14,7 @@ from typing import Any, Literal
 from edgeai.errors import UsageProblem
 from edgeai.records import ChatTemplate
 
-Role = Literal["generator", "embedder"]
+Role = Literal["generator", "embedder", "reader"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # Windows opens a device for these, whatever extension follows.
@@ -60,6 +60,15 @@ Source = HubSource | WheelSource | BundledSource
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What is made of the pulled file: with the LoRA adapter added that ships with edgeai, if any, and quantised."""
+
+    quantise: str = ""  # type of the weights, as llama.cpp names it; "" = the pulled file runs as it is
+    adapter: str = ""  # path relative to the folder of the catalog, "" = none
+    sha256: str = ""  # of the adapter
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """A prompt format before it is bound to the ids of one vocabulary; parts as in `records.ChatTemplate`."""
 
@@ -90,7 +99,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the catalog. The fields of the other role keep their defaults."""
+    """One model of the catalog. The fields of the other roles keep their defaults."""
 
     name: str
     role: Role
@@ -106,11 +115,14 @@ class Entry:
     rope: Literal["", "norm", "neox"] = ""
     template: str = ""
     special_ids: Mapping[str, int] = field(default_factory=dict)
-    quantise: str = ""  # type to build after pulling, "" = use the file as it is
+    build: Build = Build()
+    independent: bool = False  # trained for independent passages, see `records.GeneratorSpec`
+
+    # embedders and readers
+    max_tokens: int = 0
 
     # embedders
     dimension: int = 0
-    max_tokens: int = 0
     pooling: Literal["mean", "cls", "last"] = "mean"
     query_prefix: str = ""
     passage_prefix: str = ""
@@ -135,6 +147,14 @@ class Entry:
     def bundled(self) -> bool:
         """Whether the model ships with edgeai."""
         return any(isinstance(source, BundledSource) for source in self.sources)
+
+    @property
+    def built_name(self) -> str:
+        """File name of the build, which tells what it is made of, so that any other build has another name; or ""."""
+        if not self.build.quantise:
+            return ""
+        adapter = f".lora-{self.build.sha256[:8]}" if self.build.adapter else ""
+        return f"{self.name}-{self.sha256[:8]}{adapter}.{self.build.quantise.lower()}.gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +192,8 @@ def _entry(name: str, table: Mapping[str, Any]) -> Entry:
     values = dict(table)
     files = tuple(ModelFile(**file) for file in values.pop("files"))
     sources = tuple(_source(source) for source in values.pop("sources"))
-    quantise = values.pop("build", {}).get("quantise", "")
-    return Entry(name=checked_name(name), files=files, sources=sources, quantise=quantise, **values)
+    build = Build(**values.pop("build", {}))
+    return Entry(name=checked_name(name), files=files, sources=sources, build=build, **values)
 
 
 def _source(table: Mapping[str, Any]) -> Source:
@@ -192,6 +212,7 @@ def _check(entry: Entry, templates: Mapping[str, Template]) -> None:
         *(f"source with {len(s.paths)} paths" for s in entry.sources if len(s.paths) != len(entry.files)),
         *(f"hash {file.sha256!r}" for file in entry.files if not re.fullmatch(r"([0-9a-f]{64})?", file.sha256)),
         *_role_problems(entry, templates),
+        *_build_problems(entry),
     ]
     for file in entry.files:
         checked_name(file.name)
@@ -203,9 +224,25 @@ def _role_problems(entry: Entry, templates: Mapping[str, Template]) -> Iterable[
     if entry.role == "embedder":
         if not (entry.dimension and entry.max_tokens):
             yield "an embedder needs dimension and max_tokens"
+    elif entry.role == "reader":
+        if not entry.max_tokens:
+            yield "a reader needs max_tokens"
     elif entry.template not in templates:
         yield f"no template {entry.template!r}"
     elif not set(templates[entry.template].specials) <= set(entry.special_ids):
         yield "special_ids lack a special of the template"
     elif not (entry.context and entry.rope):
         yield "a generator needs context and rope"
+
+
+def _build_problems(entry: Entry) -> Iterable[str]:
+    if entry.build == Build():
+        return
+    if entry.role != "generator" or len(entry.files) != 1 or not entry.pinned or entry.bundled:
+        yield "only a pulled generator of one pinned file is built"
+    if not entry.build.quantise:
+        yield "an adapter needs a quantisation"
+    if not re.fullmatch(r"[0-9a-f]{64}" if entry.build.adapter else "", entry.build.sha256):
+        yield f"hash of the adapter {entry.build.sha256!r}"
+    for part in filter(None, (*entry.build.adapter.split("/"), entry.built_name)):
+        checked_name(part)

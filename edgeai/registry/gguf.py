@@ -1,4 +1,4 @@
-"""Reads the header of a GGUF model file and refuses every file that native code should not be given.
+"""Reads the header of a GGUF file, of a model or a LoRA adapter, and refuses what native code should not be given.
 
 Nothing in the file is trusted: each count, length and offset is checked against a limit and against the file's size
 before it is used, so the only error raised is `ModelRejected`. It does not look at the weights themselves, and it
@@ -8,8 +8,10 @@ cannot prove that a well-formed model is harmless. Format: the GGUF specificatio
 from __future__ import annotations
 
 import math
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +48,15 @@ _TENSOR_TYPES = {
     **{29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17)},
 }
 
+# What a weight takes at most in a quantised file: 34 bytes for 32 in Q8_0, the largest type; the vocabulary is on top.
+QUANTISED_BYTES = 1.1
+
 _CONTROL, _USER_DEFINED = 3, 4  # token types that may stand for specials
+
+# What a LoRA adapter may consist of. llama.cpp compares its shapes with the model's but goes by the names for the rest:
+# a pair for the embeddings or for experts, of three dimensions or of whole numbers makes it abort or read elsewhere.
+_LORA = re.compile(rb"(?:blk\.\d{1,3}\.(?:attn_(?:q|k|v|qkv|output)|ffn_(?:gate|up|down))|output)\.weight\.lora_[ab]")
+_LORA_TYPES = frozenset({0, 1, 8, 30})  # F32, F16, Q8_0, BF16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,13 @@ class Header:
     bos: str  # "" when the model does not want one
     eos: str
     tensors: int
+    weights: int  # in all tensors together
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    shape: list[int]  # fastest dimension first
+    kind: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +151,42 @@ def preflight(path: Path | str, *, special_ids: Mapping[str, int] | None = None)
     `ModelRejected`, its message starting with the file's name, for anything that is not a model we accept.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            header = _read(_Reader(file, path.stat().st_size))
+    with _refusing(path):
+        metadata, _, tensors = _read(path)
+        header = _describe(metadata, tensors)
         _compare(header, special_ids or {})
+    return header
+
+
+def preflight_adapter(path: Path) -> None:
+    """Check a GGUF file that is to be a LoRA adapter; whether it fits a model is left to llama.cpp.
+
+    Raises `ModelRejected`, its message starting with the file's name, for anything that is not an adapter we accept.
+    """
+    with _refusing(path):
+        metadata, kinds, tensors = _read(path)
+        _architecture(metadata)
+        if (_text(metadata, "general.type", ""), _text(metadata, "adapter.type", "")) != ("adapter", "lora"):
+            raise ModelRejected("it is not a LoRA adapter")
+        alpha = metadata.get("adapter.lora.alpha", 0.0)
+        if kinds.get("adapter.lora.alpha", _FLOAT32) != _FLOAT32 or not math.isfinite(alpha):
+            raise ModelRejected("adapter.lora.alpha is not a number in single precision")
+        for name, tensor in tensors.items():
+            if not _LORA.fullmatch(name):
+                raise ModelRejected(f"the tensor {name!r} is not a LoRA matrix for attention, feed-forward or output")
+            if len(tensor.shape) != 2 or tensor.kind not in _LORA_TYPES:
+                raise ModelRejected(f"the tensor {name!r} is not a matrix of a type accepted for adapters")
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Errors name the file."""
+    try:
+        yield
     except ModelRejected as error:
         raise ModelRejected(f"{path.name} was refused: {error}.") from None
     except OSError as error:
         raise ModelRejected(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    return header
 
 
 def _compare(header: Header, expected: Mapping[str, int]) -> None:
@@ -152,34 +196,37 @@ def _compare(header: Header, expected: Mapping[str, int]) -> None:
             raise ModelRejected(f"the special token {text} should be {number} but is {found}")
 
 
-def _read(reader: _Reader) -> Header:
-    if reader.take(4) != b"GGUF":
-        raise ModelRejected("it is not a GGUF file")
-    version = reader.scalar("I")
-    if version not in (2, 3):
-        raise ModelRejected(f"GGUF version {version} is not supported (or the file is big-endian)")
-    tensors, keys = reader.scalar("Q"), reader.scalar("Q")
-    if not 0 < tensors <= MAX_TENSORS:
-        raise ModelRejected(f"it claims {tensors} tensors; 1 to {MAX_TENSORS} are accepted")
-    if not 0 < keys <= MAX_KEYS:
-        raise ModelRejected(f"it claims {keys} metadata keys; 1 to {MAX_KEYS} are accepted")
-    metadata = _metadata(reader, keys)
-    header = _describe(metadata, tensors)
-    _check_tensors(reader, tensors, _alignment(metadata))
-    return header
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, int], dict[bytes, _Tensor]]:
+    """The metadata, the type of each of its values, and the tensors, all of them checked."""
+    with path.open("rb") as file:
+        reader = _Reader(file, path.stat().st_size)
+        if reader.take(4) != b"GGUF":
+            raise ModelRejected("it is not a GGUF file")
+        version = reader.scalar("I")
+        if version not in (2, 3):
+            raise ModelRejected(f"GGUF version {version} is not supported (or the file is big-endian)")
+        tensors, keys = reader.scalar("Q"), reader.scalar("Q")
+        if not 0 < tensors <= MAX_TENSORS:
+            raise ModelRejected(f"it claims {tensors} tensors; 1 to {MAX_TENSORS} are accepted")
+        if not 0 < keys <= MAX_KEYS:
+            raise ModelRejected(f"it claims {keys} metadata keys; 1 to {MAX_KEYS} are accepted")
+        metadata, kinds = _metadata(reader, keys)
+        return metadata, kinds, _tensors(reader, tensors, _alignment(metadata))
 
 
 # metadata ---------------------------------------------------------------------------------------------------------
 
 
-def _metadata(reader: _Reader, count: int) -> dict[str, Any]:
+def _metadata(reader: _Reader, count: int) -> tuple[dict[str, Any], dict[str, int]]:
     metadata: dict[str, Any] = {}
+    kinds: dict[str, int] = {}
     for _ in range(count):
         key = _decode(reader.text(MAX_KEY_BYTES), "a metadata key")
         if key in metadata:
             raise ModelRejected(f"the metadata key {key[:80]!r} appears twice")
-        metadata[key] = _value(reader, reader.scalar("I"))
-    return metadata
+        kinds[key] = reader.scalar("I")
+        metadata[key] = _value(reader, kinds[key])
+    return metadata, kinds
 
 
 def _value(reader: _Reader, kind: int) -> Any:
@@ -215,10 +262,15 @@ def _alignment(metadata: Mapping[str, Any]) -> int:
     return alignment
 
 
-def _describe(metadata: Mapping[str, Any], tensors: int) -> Header:
+def _architecture(metadata: Mapping[str, Any]) -> str:
     architecture = _text(metadata, "general.architecture")
     if architecture not in ARCHITECTURES:
         raise ModelRejected(f"the architecture {architecture[:40]!r} is not one of {', '.join(sorted(ARCHITECTURES))}")
+    return architecture
+
+
+def _describe(metadata: Mapping[str, Any], tensors: Mapping[bytes, _Tensor]) -> Header:
+    architecture = _architecture(metadata)
     if metadata.get("split.count", 0) not in (0, 1):
         raise ModelRejected("it is one part of a split model; merge the parts with llama-gguf-split first")
     _whole(metadata, f"{architecture}.block_count", MAX_BLOCKS)
@@ -232,7 +284,8 @@ def _describe(metadata: Mapping[str, Any], tensors: int) -> Header:
         specials=_specials(metadata, tokens),
         bos=_named(metadata, tokens, "bos") if metadata.get("tokenizer.ggml.add_bos_token") is True else "",
         eos=_named(metadata, tokens, "eos"),
-        tensors=tensors,
+        tensors=len(tensors),
+        weights=sum(math.prod(tensor.shape) for tensor in tensors.values()),
     )
 
 
@@ -300,16 +353,15 @@ def _whole(metadata: Mapping[str, Any], key: str, limit: int) -> int:
 # tensors ----------------------------------------------------------------------------------------------------------
 
 
-def _check_tensors(reader: _Reader, count: int, alignment: int) -> None:
+def _tensors(reader: _Reader, count: int, alignment: int) -> dict[bytes, _Tensor]:
     """Every tensor must be of a known type, aligned, inside the file, and apart from the others."""
-    names: set[bytes] = set()
+    tensors: dict[bytes, _Tensor] = {}
     spans = []
     for _ in range(count):
         name = reader.text(64)
-        if name in names:
+        if name in tensors:
             raise ModelRejected(f"the tensor {name[:64]!r} appears twice")
-        names.add(name)
-        length = _tensor_bytes(reader)
+        tensors[name], length = _tensor(reader)
         offset = reader.scalar("Q")
         if offset % alignment:
             raise ModelRejected(f"the tensor {name[:64]!r} is not aligned to {alignment} bytes")
@@ -320,9 +372,11 @@ def _check_tensors(reader: _Reader, count: int, alignment: int) -> None:
         raise ModelRejected("two tensors overlap")
     if start + spans[-1][1] > reader.size:
         raise ModelRejected("the file ends before its last tensor: truncated")
+    return tensors
 
 
-def _tensor_bytes(reader: _Reader) -> int:
+def _tensor(reader: _Reader) -> tuple[_Tensor, int]:
+    """The next tensor and its length in bytes."""
     dimensions = reader.scalar("I")
     if not 1 <= dimensions <= 4:
         raise ModelRejected(f"a tensor has {dimensions} dimensions")
@@ -334,4 +388,4 @@ def _tensor_bytes(reader: _Reader) -> int:
     elements = math.prod(shape)
     if elements == 0 or elements >= 1 << 62 or shape[0] % weights:
         raise ModelRejected(f"a tensor has the impossible shape {shape}")
-    return int(elements // weights * size)
+    return _Tensor(shape, kind), elements // weights * size

@@ -7,12 +7,12 @@ whether a model expects a prefix before questions or passages; such an embedder 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeai.errors import ModelRejected, ModelUnknown
-from edgeai.records import EmbedderSpec, GeneratorSpec
+from edgeai.records import EmbedderSpec, GeneratorSpec, ReaderSpec
 from edgeai.registry import gguf
 from edgeai.registry.catalog import Catalog
 
@@ -39,10 +39,7 @@ def local_embedder(folder: Path, digest: Digest) -> EmbedderSpec:
 
     Raises `ModelRejected` when one of them is missing or does not say what it must.
     """
-    folder = folder.parent if folder.suffix == ".onnx" else folder
-    missing = [name for name in ("model.onnx", "tokenizer.json", "config.json") if not (folder / name).is_file()]
-    if missing:
-        raise ModelRejected(f"{folder} cannot be used as an embedder: it lacks {', '.join(missing)}.")
+    folder = _onnx_folder(folder, "an embedder", ("model.onnx", "tokenizer.json", "config.json"))
     settings = _read_json(folder / "config.json")
     dimension, positions = settings.get("hidden_size"), settings.get("max_position_embeddings", MAX_TOKENS)
     if not isinstance(dimension, int) or not isinstance(positions, int):
@@ -57,6 +54,24 @@ def local_embedder(folder: Path, digest: Digest) -> EmbedderSpec:
         pooling="cls" if pooling.get("pooling_mode_cls_token") else "mean",
         max_tokens=min(positions, MAX_TOKENS),
     )
+
+
+def local_reader(folder: Path, digest: Digest) -> ReaderSpec:
+    """How to run the reader in a folder with model.onnx and tokenizer.json (or the path of the first).
+
+    Raises `ModelRejected` when one of them is missing.
+    """
+    folder = _onnx_folder(folder, "a reader", ("model.onnx", "tokenizer.json"))
+    model, tokenizer = folder / "model.onnx", folder / "tokenizer.json"
+    return ReaderSpec(folder.resolve().name, str(model), str(tokenizer), digest(model))
+
+
+def _onnx_folder(path: Path, role: str, names: Sequence[str]) -> Path:
+    """The folder a path means, which has all of these files."""
+    folder = path.parent if path.suffix == ".onnx" else path
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ModelRejected(f"{folder} cannot be used as {role}: it lacks {', '.join(missing)}.")
+    return folder
 
 
 def _read_json(path: Path) -> dict[str, Any]:

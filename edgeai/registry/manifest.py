@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,34 @@ class Manifest:
 
     def current(self, file: Path) -> bool:
         """Whether the file looks as it did when it was recorded."""
-        return self._load().get(self._key(file)) == _state(file, self.recorded(file))
+        return _state(file, self.recorded(file)).items() <= self._load().get(self._key(file), {}).items()
 
     def digest(self, file: Path) -> str:
         """The hash of a file: the recorded one while that is current, else computed now."""
         return self.recorded(file) if self.current(file) else sha256(file)
 
-    def record(self, file: Path, digest: str) -> None:
-        """Note that the file has this hash now. Without a folder to write into, it is hashed again next time."""
-        if not self.current(file) or self.recorded(file) != digest:
+    def record(self, file: Path, digest: str, made_of: Mapping[str, str] | None = None) -> None:
+        """Note that the file has this hash now, and what it was made of if it was made here.
+
+        Without a folder to write into, it is hashed again next time.
+        """
+        if made_of:
+            self._update(file, {**_state(file, digest), "made_of": dict(made_of)})
+        elif not self.current(file) or self.recorded(file) != digest:
             self._update(file, _state(file, digest))
+
+    def made_of(self, file: Path) -> dict[str, str]:
+        """What was noted about the making of a file; {} when it was not made here."""
+        made_of = self._load().get(self._key(file), {}).get("made_of")
+        return made_of if isinstance(made_of, dict) else {}
 
     def distrust(self, file: Path) -> None:
         """Have the file hashed again before its next use, and keep what its hash should be."""
         self._update(file, {"sha256": self.recorded(file)})
 
     def _update(self, file: Path, state: dict[str, Any]) -> None:
+        if made_of := self.made_of(file):
+            state = {"made_of": made_of, **state}
         text = json.dumps({**self._load(), self._key(file): state}, indent=1)
         part = self._path.with_name(f"{NAME}.{os.getpid()}-{threading.get_ident()}.part")
         with suppress(OSError):

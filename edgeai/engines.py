@@ -1,0 +1,56 @@
+"""What the engines promise to the modules that use them, whichever model they run.
+
+Only promises: nothing here says how long a call takes, or whether what comes back is any good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from edgeai.records import EmbedderSpec, GeneratorSpec, Passage, Piece, Prompt, ReaderSpec, Reading
+
+if TYPE_CHECKING:
+    from edgeai.records import Vectors
+
+
+class Embedder(Protocol):
+    """Text to unit vectors."""
+
+    spec: EmbedderSpec
+
+    def embed_query(self, text: str) -> Vectors:
+        """A question, float32, shape (dimension,), norm 1."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Passages in the order given, float32, shape (len(texts), dimension), norm 1."""
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text in the embedder's tokens, without the specials it adds."""
+
+
+class Reader(Protocol):
+    """A question and passages to judgements."""
+
+    spec: ReaderSpec
+
+    def read(self, question: str, passages: Sequence[Passage]) -> tuple[Reading, ...]:
+        """One reading for each passage, in the order given; it does not depend on the other passages."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+class Generator(Protocol):
+    """Prompt to streamed text."""
+
+    spec: GeneratorSpec
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a text in the model's tokens, specials off."""
+
+    def stream(self, prompt: Prompt) -> Iterator[Piece]:
+        """Generate lazily; closing the iterator stops the computation, also inside the prefill."""
+
+    def close(self) -> None:
+        """Free the model; the object cannot be used afterwards."""

@@ -1,0 +1,80 @@
+"""What a reader's judgements mean for an answer: the order of the passages, whether there is an answer, and which.
+
+Pure. The judgements themselves come from a model that can be wrong; constants were fitted on questions it had not been
+trained on (models/reader-6/CARD.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgeai.cite import citation
+from edgeai.records import Citation, Passage, Reading, Verdict
+from edgeai.sentences import sentences
+
+# Added to the fused score of a hit: WEIGHT * trust * log-odds of its relevance, limited to +-LIMIT so that one odd
+# judgement cannot turn everything around. Trust is that of `retrieve.language_trust`: the reader knows English only.
+RELEVANCE_WEIGHT = 0.25
+RELEVANCE_LIMIT = 5.0
+
+# Below this trust the reader is not asked at all. Of 4,500 questions 95 % of the English ones are above it, and 30 % of
+# the German, Spanish and French ones.
+READABLE = 0.8
+
+# P(the passages hold the answer) = logistic(BIAS + ANSWERABLE * log-odds + SPAN * ln(span probability) + WITNESS), the
+# readings being those of the best passage, and WITNESS what the generator has said.
+# The first three and the floor were fitted by tools/fit_policy.py on 595 development questions: at this floor 93 % of
+# the answerable ones are answered. The two witnesses are set by hand, until a generator of ours has been measured.
+BIAS, ANSWERABLE, SPAN = 0.6, 0.92, 0.06
+DECLINED = -1.5  # that they do not
+UNHEARD = 0.0  # nothing, or nothing that can be believed
+STATED = 0.8  # an answer that they support
+FLOOR = 0.3  # below, nothing is answered
+HOPELESS = 0.03  # below, the generator is not asked
+
+
+def order(scores: Sequence[float], readings: Sequence[Reading], trust: float) -> list[int]:
+    """Positions of hits, best first, by their fused scores and what the reader made of them."""
+    joint = [
+        score + RELEVANCE_WEIGHT * trust * max(-RELEVANCE_LIMIT, min(RELEVANCE_LIMIT, log_odds(reading.relevance)))
+        for score, reading in zip(scores, readings, strict=True)
+    ]
+    return sorted(range(len(joint)), key=lambda position: (-joint[position], position))
+
+
+def log_odds(probability: float) -> float:
+    """ln(p / (1 - p)), finite for 0 and 1."""
+    kept = min(1 - 1e-6, max(1e-6, probability))
+    return math.log(kept / (1 - kept))
+
+
+def evidence(readings: Sequence[Reading]) -> float:
+    """Log-odds that one of the passages (at least one) holds the answer, from the reader alone."""
+    best = readings[chosen(readings)]
+    return BIAS + ANSWERABLE * log_odds(best.answerable) + SPAN * math.log(max(best.span, 1e-6))
+
+
+def verdict(readings: Sequence[Reading], witness: float | None = None) -> Verdict:
+    """Whether to answer; before the generator was asked (`witness` None), whether it is worth asking."""
+    confidence = 1 / (1 + math.exp(-evidence(readings) - (witness or 0.0)))
+    if confidence < (HOPELESS if witness is None else FLOOR):
+        return Verdict("refused", confidence, ("no passage answers the question",))
+    return Verdict("answered", confidence)
+
+
+def chosen(readings: Sequence[Reading]) -> int:
+    """Position of the passage with the likeliest answer."""
+    return max(range(len(readings)), key=lambda row: readings[row].answerable * readings[row].span)
+
+
+def extract(passages: Sequence[Passage], readings: Sequence[Reading]) -> tuple[str, Citation] | None:
+    """The likeliest span with its mark, and the sentence it stands in as its citation; None where there is no text."""
+    row = chosen(readings)
+    passage, reading = passages[row], readings[row]
+    if reading.start == reading.end:
+        return None
+    around = [span for span in sentences(passage.text) if span[0] < reading.end and reading.start < span[1]]
+    quoted = (around[0][0], around[-1][1]) if around else (reading.start, reading.end)
+    text = " ".join(passage.text[reading.start : reading.end].split())
+    return f"{text} [{passage.number}]", citation(passage, quoted)

@@ -1,0 +1,99 @@
+"""What readings lead to: order, refusal, and the span that is shown with the sentence it stands in."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeai import read
+from edgeai.records import Passage, Reading
+
+PROBABILITY = st.floats(0.0, 1.0)
+
+
+def reading(answerable: float, span: float = 0.5, *, relevance: float = 0.5, start: int = 0, end: int = 0) -> Reading:
+    return Reading(relevance, answerable, start, end, span)
+
+
+def passage(text: str, number: int = 1, offset: int = 0) -> Passage:
+    return Passage(number, text, "/notes.md", offset, offset + len(text))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), PROBABILITY), min_size=1, max_size=8), st.floats(0.0, 1.0))
+def test_order_is_a_permutation_and_never_puts_worse_on_both_counts_first(pairs, trust):
+    scores = [score for score, _ in pairs]
+    readings = [reading(0.5, relevance=relevance) for _, relevance in pairs]
+    order = read.order(scores, readings, trust)
+    assert sorted(order) == list(range(len(pairs)))
+    for place, row in enumerate(order):
+        for later in order[place + 1 :]:
+            assert not (pairs[later][0] > pairs[row][0] + 1e-9 and pairs[later][1] > pairs[row][1] + 1e-9)
+
+
+def test_without_trust_in_the_reader_the_fused_order_stands():
+    readings = [reading(0.5, relevance=0.01), reading(0.5, relevance=0.99)]
+    assert read.order([2.0, 1.9], readings, trust=0.0) == [0, 1]
+    assert read.order([2.0, 1.9], readings, trust=1.0) == [1, 0]
+
+
+def test_equal_hits_keep_their_order():
+    assert read.order([1.0, 1.0, 1.0], [reading(0.5)] * 3, 1.0) == [0, 1, 2]
+
+
+@settings(deadline=None)
+@given(PROBABILITY)
+def test_log_odds_are_finite_and_rise(probability):
+    assert math.isfinite(read.log_odds(probability))
+    assert read.log_odds(probability) <= read.log_odds(min(1.0, probability + 0.01))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(PROBABILITY, PROBABILITY), min_size=1, max_size=6))
+def test_a_witness_moves_the_confidence_its_way(signals):
+    readings = [reading(answerable, span) for answerable, span in signals]
+    declined, unheard, stated = (
+        read.verdict(readings, witness).confidence for witness in (read.DECLINED, read.UNHEARD, read.STATED)
+    )
+    assert 0.0 <= declined <= unheard <= stated <= 1.0
+
+
+def test_a_passage_that_surely_answers_is_answered_and_one_that_surely_does_not_is_refused():
+    assert read.verdict([reading(0.99, 0.9)], read.STATED).status == "answered"
+    assert read.verdict([reading(0.01, 0.001)], read.DECLINED).status == "refused"
+
+
+def test_the_generator_is_asked_unless_there_is_no_hope():
+    assert read.verdict([reading(0.3, 0.1)]).status == "answered"
+    assert read.verdict([reading(0.0, 0.0)]).status == "refused"
+
+
+def test_the_span_is_shown_with_the_sentence_it_stands_in():
+    text = "Rooms are booked by phone. A double costs 84 euros a night. Dogs stay free."
+    start = text.index("84 euros")
+    shown, citation = read.extract([passage(text, 3, 10)], [reading(0.9, start=start, end=start + 8)])
+    assert shown == "84 euros [3]"
+    assert citation.quote == "A double costs 84 euros a night."
+    assert (citation.start, citation.end) == (10 + 27, 10 + 27 + len(citation.quote))
+
+
+def test_the_best_passage_is_the_one_whose_answer_is_likeliest():
+    readings = [reading(0.9, 0.1, end=4), reading(0.8, 0.9, end=4), reading(0.1, 0.9, end=4)]
+    shown, citation = read.extract([passage("Text one.", n) for n in (1, 2, 3)], readings)
+    assert shown == "Text [2]"
+    assert citation.n == 2
+
+
+def test_a_passage_without_text_gives_no_answer():
+    assert read.extract([passage("")], [reading(0.9)]) is None
+
+
+@pytest.mark.parametrize("gap", ["\n", "  ", "\t\n"])
+def test_white_space_inside_a_span_is_made_one_space(gap):
+    text = f"Call Ada{gap}Lovelace."
+    shown, citation = read.extract([passage(text)], [reading(0.9, start=5, end=len(text) - 1)])
+    assert shown == "Ada Lovelace [1]"
+    assert citation.quote in text
