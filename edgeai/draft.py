@@ -47,6 +47,10 @@ class Draft:
         """Whether the passages are worth showing to a language model."""
         return read.verdict(self.readings) if self.readings else check.answerable(self.found)
 
+    def hint(self) -> str:
+        """What the reader takes for the answer; "" without a reader."""
+        return read.hint(self.passages, self.readings) if self.readings else ""
+
     def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
         """The fixed sentence; `mode` tells whether the model said so or was never asked."""
         return self._answer(prompt.REFUSAL, verdict, mode, ())

@@ -290,6 +290,7 @@ def answer(
         max_tokens=settings.max_tokens,
         history=history,
         numbered=not generator.spec.independent,
+        hint=draft.hint() if generator.spec.independent else "",
     )
     pieces: list[Piece] = []
     sent = time.perf_counter()

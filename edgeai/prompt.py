@@ -70,19 +70,21 @@ def build_prompt(
     max_tokens: int = 64,
     history: Sequence[Turn] = (),
     numbered: bool = True,
+    hint: str = "",
 ) -> Prompt:
     """Lay out a prompt whose tokens, together with `max_tokens` of answer, fit into `context` tokens.
 
     `count` gives the tokens of one segment's text. What does not fit goes in this order: the oldest turns, then the
     last passages, the last one kept being cut after a sentence. `Prompt.passages` are the passages as shown.
-    `numbered` False is for models that were trained on passages without numbers.
+    `numbered` False is for models that were trained on passages without numbers. `hint` is what a reader takes for the
+    answer; it stands below the question.
 
     Raises `UsageProblem` for an empty question and `ContextTooLong` when even the bare question does not fit.
     """
     if not question.strip():
         raise UsageProblem("The question is empty; ask something.")
     prefix = prefix_segments(template, numbered=numbered)
-    asked = Segment(f"Question: {_one_line(question)}\n", "question")
+    asked = Segment(_asked(question, hint), "question")
     suffix = tuple(Segment(part, "suffix", special=part in template.special_ids) for part in template.suffix)
     room = context - max_tokens - sum(_cost(segment, count) for segment in (*prefix, asked, *suffix))
     if room < 0:
@@ -103,6 +105,11 @@ def build_prompt(
 def is_refusal(answer: str) -> bool:
     """Whether an answer opens with the refusal the system text asks for, or one like it in English."""
     return _REFUSES.match(" ".join(_MARK.sub("", answer).casefold().split())) is not None
+
+
+def _asked(question: str, hint: str) -> str:
+    lines = [f"Question: {_one_line(question)}", *([f"Likely answer: {_one_line(hint)}"] if hint else [])]
+    return "\n".join(lines) + "\n"
 
 
 def _cost(segment: Segment, count: Count) -> int:

@@ -68,6 +68,12 @@ def chosen(readings: Sequence[Reading]) -> int:
     return max(range(len(readings)), key=lambda row: readings[row].answerable * readings[row].span)
 
 
+def hint(passages: Sequence[Passage], readings: Sequence[Reading]) -> str:
+    """The words of the likeliest span on one line; "" where there is no text."""
+    row = chosen(readings)
+    return " ".join(passages[row].text[readings[row].start : readings[row].end].split())
+
+
 def extract(passages: Sequence[Passage], readings: Sequence[Reading]) -> tuple[str, Citation] | None:
     """The likeliest span with its mark, and the sentence it stands in as its citation; None where there is no text."""
     row = chosen(readings)
@@ -76,5 +82,4 @@ def extract(passages: Sequence[Passage], readings: Sequence[Reading]) -> tuple[s
         return None
     around = [span for span in sentences(passage.text) if span[0] < reading.end and reading.start < span[1]]
     quoted = (around[0][0], around[-1][1]) if around else (reading.start, reading.end)
-    text = " ".join(passage.text[reading.start : reading.end].split())
-    return f"{text} [{passage.number}]", citation(passage, quoted)
+    return f"{hint(passages, readings)} [{passage.number}]", citation(passage, quoted)

@@ -90,7 +90,7 @@ def dense_logits(decoder: Decoder, group: Group) -> torch.Tensor:
         weights = scores.masked_fill(~mask, -torch.inf).softmax(2)
         return torch.einsum("hij,jhd->ihd", weights, v).flatten(1)
 
-    return decoder._logits(decoder._states(layout.tokens, layout.positions, attend)[layout.predicting])
+    return decoder.logits(decoder._states(layout.tokens, layout.positions, attend)[layout.predicting])
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -300,14 +300,19 @@ class Decoder(nn.Module):
         normalised: Tensor = _RmsNorm.apply(x, self.gain, self.shape.epsilon, self.dtype)
         return normalised
 
-    def _logits(self, states: Tensor) -> Tensor:
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits (N, vocabulary) float32 of last hidden states (N, width)."""
         return functional.linear(states, self.head).float()
+
+    def states(self, group: Group | Layout) -> Tensor:
+        """Last hidden states (N, width), normalised, at the places that predict the targets, question by question."""
+        layout = lay_out(group) if isinstance(group, Group) else group
+        states = self._states(layout.tokens, layout.positions, partial(_attend_group, layout))
+        return states[layout.predicting]
 
     def forward(self, group: Group | Layout) -> Tensor:
         """Logits (N, vocabulary) float32 at the places that predict the targets, question by question."""
-        layout = lay_out(group) if isinstance(group, Group) else group
-        states = self._states(layout.tokens, layout.positions, partial(_attend_group, layout))
-        return self._logits(states[layout.predicting])
+        return self.logits(self.states(group))
 
     def _surprise(self, group: Group) -> tuple[Tensor, Tensor]:
         """Summed -ln p of the targets and their number, per question (Q,)."""
@@ -334,7 +339,7 @@ class Decoder(nn.Module):
             return _attention(q[None], k[None], v[None])[0]
 
         states = self._states(torch.tensor(ids), torch.arange(len(ids)), attend)
-        return self._logits(states[first:])
+        return self.logits(states[first:])
 
     @torch.no_grad()
     def generate(self, group: Group, max_tokens: int, end_id: int) -> list[list[int]]:
@@ -358,11 +363,11 @@ class Decoder(nn.Module):
         before = block.mask[:, :, -1:, : -block.real.shape[1]]
         seen = torch.cat([before, functional.pad(block.real, (0, max_tokens), value=True)[:, None, None]], 3)
         positions = layout.positions[last]
-        chosen = [self._logits(self._states(layout.tokens, layout.positions, remember)[last]).argmax(1)]
+        chosen = [self.logits(self._states(layout.tokens, layout.positions, remember)[last]).argmax(1)]
         for end in range(written + 1, written + max_tokens):  # noqa: B007 read by `attend`
             if all(end_id in row for row in torch.stack(chosen, 1).tolist()):
                 break
             positions = positions + 1
-            chosen.append(self._logits(self._states(chosen[-1], positions, attend)).argmax(1))
+            chosen.append(self.logits(self._states(chosen[-1], positions, attend)).argmax(1))
         rows = torch.stack(chosen, 1).tolist()
         return [row[: row.index(end_id)] if end_id in row else row for row in rows]

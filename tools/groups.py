@@ -21,6 +21,7 @@ from tools.corpora import Corpus, Question, Text
 from tools.decoder import Group
 
 Tokenise = Callable[[str], Sequence[int]]
+Hinter = Callable[["Question", Sequence[Passage]], str]
 Half = tuple[Sequence[str], Sequence["Item"]]  # passages, and questions over them
 
 PASSAGES, QUESTIONS = 4, 28  # of one group
@@ -42,6 +43,7 @@ class Item:
     question: Question
     uses: tuple[str, ...]
     answer: str  # with "{passage id}" after each claim, or the refusal
+    hint: str = ""  # what a reader makes of the passages
 
     @property
     def refuses(self) -> bool:
@@ -83,6 +85,7 @@ class Grouper:
     attacks: Sequence[str] = ()
     excluded: frozenset[str] = frozenset()  # groups kept for development
     shares: Mapping[str, float] = field(default_factory=dict)
+    hints: Hinter = lambda question, passages: ""
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)
@@ -100,12 +103,13 @@ class Grouper:
         for first, second in zip(halves[::2], halves[1::2], strict=False):
             items = [*self._crossed(*first, second[0]), *self._crossed(*second, first[0])]
             if items:
-                yield self.group(items), tuple(items)
+                yield self.group(items)
 
-    def group(self, items: Sequence[Item]) -> Group:
-        """The tensors of some questions."""
-        names = dict.fromkeys(name for item in items for name in item.uses)
-        return assemble(items, {name: self._passage(name) for name in names}, self.layout)
+    def group(self, items: Sequence[Item]) -> tuple[Group, tuple[Item, ...]]:
+        """The tensors of some questions, and the questions with their hints."""
+        shown = {name: self._passage(name) for name in dict.fromkeys(name for item in items for name in item.uses)}
+        hinted = [replace(item, hint=self.hints(item.question, [shown[name] for name in item.uses])) for item in items]
+        return assemble(hinted, shown, self.layout), tuple(hinted)
 
     def _passage(self, name: str) -> Passage:
         text = self._texts[name]
@@ -224,6 +228,7 @@ def assemble(items: Sequence[Item], shown: Mapping[str, Passage], layout: Layout
             context=layout.context,
             history=item.question.history,
             numbered=False,
+            hint=item.hint,
         )
         parts: dict[str, list[int]] = {"prefix": [], "question": []}
         for segment in request.segments:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from edgeai import followup
+from edgeai.sentences import sentences
+from edgeai.terms import query_terms
 from tools.corpora import Corpus, Question, Span, Text
 from tools.encoder import Pairs
 
@@ -22,6 +24,10 @@ QUESTION_TOKENS, PAIR_TOKENS = 48, 192
 CLS, SEP = 101, 102
 LONG = 40  # tokens: a longer gold span says where to look, not what to answer
 TITLE_DROPPED = 0.3  # of the pairs, so that the reader does not rely on titles
+CROPPED = 0.2  # of the pairs show one to three sentences only, as a note or a table row is
+KEYWORDS = 0.1  # of the questions are asked as bare keywords, as people type into a search box
+
+TYPED = frozenset({"single", "numeric", "near_miss"})  # kinds that survive as keywords
 
 _NAME = re.compile(r"(?<=[\w,] )[A-Z][\w'’-]+(?: (?:of |the )?[A-Z][\w'’-]+)*")
 _NUMBER = re.compile(r"\b\d[\d,.]*\b")
@@ -85,6 +91,8 @@ class Sampler:
 
     def pairs(self, question: Question, unit: int, *, negatives: int = 1, swap: float = 0.0) -> Iterator[Pair]:
         """Gold passages, passages that only look right, retrieved ones, and sometimes an altered question."""
+        if question.kind in TYPED and self._random.random() < KEYWORDS:
+            question = replace(question, text=" ".join(query_terms(question.text)) or question.text)
         for name in question.gold:
             yield self._pair(question, name, unit, relevant=True, answerable=True)
         others = [name for name in question.shown if name not in question.gold]
@@ -120,6 +128,7 @@ class Sampler:
     def _pair(self, question: Question, name: str, unit: int, *, relevant: bool | None, answerable: bool) -> Pair:
         text = self._texts[name]
         spans = [span for span in question.spans if span.passage == name] if answerable else []
+        text, spans = self._cropped(text, spans) if (spans or not answerable) else (text, spans)
         title = "" if self._random.random() < TITLE_DROPPED else text.title
         query = followup.rewrite_question(question.text, question.history)
         ids, passage_from, offset, body = self._encoder.pair(query, title, text.text, spans[0] if spans else None)
@@ -136,6 +145,22 @@ class Sampler:
         short = all(last - first < LONG for first, last in found)
         teaches = not answerable or (bool(found) and short and question.kind not in ("long", "yesno"))
         return Pair(tuple(ids), passage_from, relevant, answerable, tuple(found[:1]), teaches, unit)
+
+    def _cropped(self, text: Text, spans: list[Span]) -> tuple[Text, list[Span]]:
+        """Sometimes only a few sentences around the first span, or around any place where there is none."""
+        if self._random.random() >= CROPPED:
+            return text, spans
+        at = spans[0] if spans else None
+        bounds = sentences(text.text)
+        inside = [n for n, (start, end) in enumerate(bounds) if at is None or (start <= at.start and at.end <= end)]
+        if not inside:
+            return text, spans
+        row = self._random.choice(inside)
+        first = max(0, row - self._random.choice((0, 0, 1)))
+        last = min(len(bounds) - 1, row + self._random.choice((0, 0, 1)))
+        start, end = bounds[first][0], bounds[last][1]
+        moved = [replace(at, start=at.start - start, end=at.end - start)] if at else []
+        return replace(text, text=text.text[start:end]), moved
 
 
 def batch_of(pairs: Sequence[Pair], rows: int = 0, length: int = 0) -> Pairs:

@@ -1,11 +1,12 @@
 """Fine-tune the generator for behaviour: short answers from passages, and refusals.
 
     python -m tools.train_generator --data DIR --negatives negatives.json --base SmolLM2-135M-Instruct.Q4_1.gguf \\
-        --out adapter.pt --adapter adapter.gguf [--resume] [--simulate Q4_0] [--device cuda]
+        --out adapter.pt --adapter adapter.gguf [--from other.pt | --resume] [--simulate Q4_0] [--device cuda]
 
 LoRA on all linear maps, on groups of questions that share passages (see tools.groups and tools.decoder): prompts are
-the product's own, passages are independent, and the weights are what quantisation would make of them, refreshed as the
-adapter changes. Checkpoints resume; the same seed draws the same groups. The log is JSON lines: loss, and on the
+the product's own with the hints of its reader, passages are independent, and the weights are what quantisation would
+make of them, refreshed as the adapter changes. Each step also rehearses what the base said in plain chat
+(tools.rehearsal). Checkpoints resume; the same seed draws the same groups. The log is JSON lines: loss, and on the
 development groups token F1, exact match and refusals.
 """
 
@@ -21,15 +22,20 @@ from pathlib import Path
 
 import torch
 
-from edgeai.llama import Llama
+from edgeai.config import DEFAULT_READER
 from edgeai.prompt import is_refusal
+from edgeai.reader import OnnxReader
 from edgeai.registry import Registry
 from edgeai.scores import exact_match, token_f1
 from tools.adapters import write_adapter
 from tools.corpora import OWN, Corpus, read_near_misses, read_originals, read_published
 from tools.decoder import Decoder, Group
 from tools.groups import Grouper, Item, Layout
+from tools.hints import Hints
+from tools.rehearsal import WEIGHT, Rehearsal
+from tools.tasks import load_model
 from tools.train_reader import DEVELOPMENT
+from tools.training import learning_rate, load, log, save
 
 SHARES = {"squad_train44": 0.4, "policyqa_dev": 0.15, "covidqa": 0.15, "clapnq": 0.0}  # drawn an epoch
 REFUSAL_WEIGHT = 2.0  # of a refusal, whose only decision is its first token
@@ -59,57 +65,68 @@ def main() -> None:
     options = _options()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    layout = load_layout(options.base)
+    model = load_model(str(options.base))
     decoder = Decoder.from_gguf(options.base, rank=options.rank, alpha=2.0 * options.rank, seed=options.seed)
+    rehearsal = Rehearsal.of(decoder, model, options.seed)
     decoder.to(options.device)
+    if options.start:
+        decoder.load_state_dict(load(options.start)["decoder"])
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.0)
-    first = _restore(decoder, optimiser, options)
-    draws = load_draws(options, layout, skip=first)
-    began, losses = time.perf_counter(), []
-    for step in range(first, options.steps):
-        if options.simulate and step % REFRESH == 0:
-            decoder.simulate(options.simulate)
-        losses.append(_step(decoder, optimiser, next(draws.training), step, options))
-        done = step + 1
-        if done % LOG_EVERY == 0:
-            seconds = round(time.perf_counter() - began)
-            _log(step=done, seconds=seconds, loss=round(sum(losses) / len(losses), 4))
-            losses = []
-        if done % options.evaluate == 0 or done == options.steps:
-            _log(step=done, **evaluate(decoder, draws.development, layout, options.device))
-        if done % SAVE_EVERY == 0 or done == options.steps:
-            _save(decoder, optimiser, done, options)
+    training = Training(decoder, optimiser, rehearsal, options)
+    first = training.restore() if options.resume and options.out.exists() else 0
+    training.run(first, load_draws(options, model.layout, skip=first), model.layout)
 
 
-def _step(
-    decoder: Decoder,
-    optimiser: torch.optim.Optimizer,
-    drawn: tuple[Group, tuple[Item, ...]],
-    step: int,
-    options: argparse.Namespace,
-) -> float:
-    """Learn from one group; returns its loss."""
-    group, items = drawn
-    for parameters in optimiser.param_groups:
-        parameters["lr"] = options.rate * min((step + 1) / WARM_UP, max(0.05, 1 - step / options.steps))
-    weights = torch.tensor([REFUSAL_WEIGHT if item.refuses else 1.0 for item in items], device=options.device)
-    loss = decoder.loss(moved(group, options.device), weights)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-    optimiser.step()
-    optimiser.zero_grad()
-    return loss.item()
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One run: what learns, what it must not forget, and where it is kept."""
 
+    decoder: Decoder
+    optimiser: torch.optim.Optimizer
+    rehearsal: Rehearsal
+    options: argparse.Namespace
 
-def _log(**values: float) -> None:
-    print(json.dumps(values), flush=True)
+    def run(self, first: int, draws: Draws, layout: Layout) -> None:
+        """Train from step `first` to the last."""
+        options, steps = self.options, self.options.steps
+        began, sums = time.perf_counter(), [0.0, 0.0]
+        for done in range(first + 1, steps + 1):
+            if options.simulate and (done - 1) % REFRESH == 0:
+                self.decoder.simulate(options.simulate)
+            sums = [a + b for a, b in zip(sums, self._learn(next(draws.training), done - 1), strict=True)]
+            if done % LOG_EVERY == 0:
+                loss, drift = (round(value / LOG_EVERY, 4) for value in sums)
+                log(step=done, seconds=round(time.perf_counter() - began), loss=loss, drift=drift)
+                sums = [0.0, 0.0]
+            if done % options.evaluate == 0 or done == steps:
+                log(step=done, **evaluate(self.decoder, draws.development, layout, options.device))
+            if done % SAVE_EVERY == 0 or done == steps:
+                states = {"decoder": self.decoder.state_dict(), "optimiser": self.optimiser.state_dict()}
+                save(options.out, **states, step=done)
+                write_adapter(options.adapter, self.decoder, CREDIT)
 
+    def restore(self) -> int:
+        """Load the checkpoint; the step to go on from."""
+        saved = load(self.options.out)
+        self.decoder.load_state_dict(saved["decoder"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        return int(saved["step"])
 
-def load_layout(base: Path) -> Layout:
-    """Template and tokenizer of the base, as the product reads them."""
-    spec = Registry(offline=True).generator(str(base))
-    llama = Llama(spec.model, spec.template.special_ids, threads=1, gpu_layers=0, context=64)
-    return Layout(spec.template, llama.tokenise, llama.piece)
+    def _learn(self, drawn: tuple[Group, tuple[Item, ...]], step: int) -> tuple[float, float]:
+        """Learn from one group; its loss, and how far plain chat has drifted from the base's."""
+        options = self.options
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = learning_rate(options.rate, step, options.steps, WARM_UP)
+        group, items = drawn
+        weights = torch.tensor([REFUSAL_WEIGHT if item.refuses else 1.0 for item in items], device=options.device)
+        loss = self.decoder.loss(moved(group, options.device), weights)
+        loss.backward()
+        drift = self.rehearsal.loss(self.decoder, step)
+        (drift * WEIGHT).backward()
+        torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return loss.item(), drift.item()
 
 
 def load_corpora(options: argparse.Namespace) -> list[Corpus]:
@@ -130,13 +147,15 @@ def load_draws(options: argparse.Namespace, layout: Layout, skip: int) -> Draws:
     """Groups for training from step `skip` on, and for development."""
     corpora = load_corpora(options)
     negatives = json.loads(options.negatives.read_text(encoding="utf-8"))
+    reader = OnnxReader(Registry(offline=True).reader(options.reader))
     attacks = [json.loads(line)["text"] for line in options.attacks.open(encoding="utf-8")] if options.attacks else []
 
     def training() -> Iterator[tuple[Group, tuple[Item, ...]]]:
         skipped, epoch = 0, 0
         while True:
             seed = options.seed + epoch
-            for drawn in Grouper(corpora, negatives, layout, seed, attacks, DEVELOPMENT, SHARES).epoch():
+            hints = Hints(reader, seed)
+            for drawn in Grouper(corpora, negatives, layout, seed, attacks, DEVELOPMENT, SHARES, hints).epoch():
                 skipped += 1
                 if skipped > skip:
                     yield drawn
@@ -146,7 +165,8 @@ def load_draws(options: argparse.Namespace, layout: Layout, skip: int) -> Draws:
         replace(corpus, questions=tuple(question for question in corpus.questions if question.group in DEVELOPMENT))
         for corpus in {corpus.name: corpus for corpus in corpora}.values()
     ]
-    fixed = Grouper(held_out, negatives, layout, seed=7, shares={"clapnq": 0.0})
+    told = Hints(reader, seed=7, misled=0.0)
+    fixed = Grouper(held_out, negatives, layout, seed=7, shares={"clapnq": 0.0}, hints=told)
     groups = list(fixed.epoch())
     random.Random(7).shuffle(groups)
     return Draws(training(), groups[:DEVELOPMENT_GROUPS])
@@ -198,22 +218,6 @@ def unanswered(group: Group) -> Group:
     )
 
 
-def _restore(decoder: Decoder, optimiser: torch.optim.Optimizer, options: argparse.Namespace) -> int:
-    if not (options.resume and options.out.exists()):
-        return 0
-    saved = torch.load(options.out, weights_only=True)
-    decoder.load_state_dict(saved["decoder"])
-    optimiser.load_state_dict(saved["optimiser"])
-    return int(saved["step"])
-
-
-def _save(decoder: Decoder, optimiser: torch.optim.Optimizer, step: int, options: argparse.Namespace) -> None:
-    part = options.out.with_suffix(".part")
-    torch.save({"decoder": decoder.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
-    part.replace(options.out)
-    write_adapter(options.adapter, decoder, CREDIT)
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/")
@@ -223,6 +227,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="GGUF of the base model")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint")
     parser.add_argument("--adapter", type=Path, required=True, help="GGUF adapter written with every checkpoint")
+    parser.add_argument("--from", dest="start", type=Path, help="checkpoint whose adapter to start from")
+    parser.add_argument("--reader", default=DEFAULT_READER, help="whose hints the prompts hold")
     parser.add_argument("--simulate", choices=("Q4_0", "Q8_0"), help="quantisation the merged model will get")
     parser.add_argument("--rank", type=int, default=24)
     parser.add_argument("--rate", type=float, default=4e-4)

@@ -28,15 +28,16 @@ from torch.nn import functional
 from tools.corpora import OWN, Question, read_near_misses, read_originals, read_published
 from tools.encoder import Reader, Reading
 from tools.pairs import PAIR_TOKENS, Encoder, Pair, Sampler, batch_of
+from tools.training import learning_rate, load, log, save
 
 DEVELOPMENT = frozenset(
     {"Symbiosis", "Genocide", "Plymouth", "Southern_Europe", "ticketmaster.com", "clubs", "energy", "clinic"}
 )
 LENGTHS = (128, PAIR_TOKENS)  # tokens that pairs are padded to
-PER_EPOCH = {"covidqa": 0.5, "policyqa_dev": 0.7}  # share of a corpus drawn each epoch, 1 where not named
+PER_EPOCH = {"covidqa": 0.5, "policyqa_dev": 0.7}  # times a corpus is drawn each epoch, 1 where not named
 SWAPPED = 0.25  # of the answerable questions are also asked about another name or number
 RANKING, DISTILLED = 0.5, 1.0  # weights of those losses; all others count 1
-SAVE_EVERY = 50  # steps
+SAVE_EVERY, LOG_EVERY = 50, 25  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +56,12 @@ def main() -> None:
     torch.set_num_threads(options.threads or torch.get_num_threads())
     material = load_material(options)
     reader = _reader(options)
-    teacher = load_reader(options.teacher) if options.teacher else None
     optimiser = torch.optim.AdamW(_groups(reader, options.rate), betas=(0.9, 0.98), fused=True)
-    state = {"step": 0, "skip": 0}
-    if options.resume and options.out.exists():
-        saved = torch.load(options.out, weights_only=True)
-        reader.load_state_dict(saved["reader"])
-        optimiser.load_state_dict(saved["optimiser"])
-        state["step"] = saved["step"]
-        state["skip"] = (
-            saved["step"] if saved["seed"] == options.seed else 0
-        )  # another seed: other draws, none done yet
+    training = Training(reader, optimiser, material, options, load_reader(options.teacher) if options.teacher else None)
+    first, skip = training.restore() if options.resume and options.out.exists() else (0, 0)
     steps = options.steps or sum(1 for _ in _batches(material, options, options.seed))
-    print(json.dumps({"questions": len(material.training), "steps": steps, "from": state["step"]}), flush=True)
-    _train(reader, teacher, optimiser, material, options, steps, state)
+    log(questions=len(material.training), steps=steps, **{"from": first})
+    training.run(first, steps, skip)
 
 
 def load_material(options: argparse.Namespace) -> Material:
@@ -94,7 +87,7 @@ def load_material(options: argparse.Namespace) -> Material:
 
 def load_reader(path: Path) -> Reader:
     """A reader from a checkpoint, ready to judge."""
-    saved = torch.load(path, weights_only=True)["reader"]
+    saved = load(path)["reader"]
     depth = 1 + max(int(name.split(".")[2]) for name in saved if name.startswith("encoder.layer."))
     reader = Reader(depth)
     reader.load_state_dict(saved)
@@ -109,20 +102,22 @@ def losses(reading: Reading, batch: Sequence[Pair]) -> dict[str, Tensor]:
     answerable = [(row, pair.answerable) for row, pair in enumerate(batch) if pair.answerable is not None]
     found["answerable"] = _binary(reading.answerable, answerable)
     rows = [row for row, pair in enumerate(batch) if pair.teaches_span]
-    ends = torch.tensor([(batch[row].spans or ((0, 0),))[0] for row in rows])
-    found["span"] = (
-        functional.cross_entropy(reading.start[rows], ends[:, 0])
-        + functional.cross_entropy(reading.end[rows], ends[:, 1])
-    ) / 2
+    ends = torch.tensor([(batch[row].spans or ((0, 0),))[0] for row in rows]).reshape(-1, 2)
+    found["span"] = sum(
+        (
+            functional.cross_entropy(logits[rows], ends[:, side], reduction="sum")
+            for side, logits in enumerate((reading.start, reading.end))
+        ),
+        start=torch.zeros(()),
+    ) / max(1, 2 * len(rows))
     found["ranking"] = RANKING * _ranking(reading.relevance, batch)
     return found
 
 
 def _binary(logits: Tensor, labelled: Sequence[tuple[int, bool | None]]) -> Tensor:
     rows = [row for row, _ in labelled]
-    return functional.binary_cross_entropy_with_logits(
-        logits[rows], torch.tensor([float(bool(x)) for _, x in labelled])
-    )
+    wanted = torch.tensor([float(bool(x)) for _, x in labelled])
+    return functional.binary_cross_entropy_with_logits(logits[rows], wanted, reduction="sum") / max(1, len(rows))
 
 
 def _ranking(relevance: Tensor, batch: Sequence[Pair]) -> Tensor:
@@ -151,59 +146,59 @@ def _distillation(reading: Reading, wanted: Reading) -> Tensor:
     return total
 
 
-def _train(
-    reader: Reader,
-    teacher: Reader | None,
-    optimiser: torch.optim.Optimizer,
-    material: Material,
-    options: argparse.Namespace,
-    steps: int,
-    state: dict[str, int],
-) -> None:
-    reader.train()
-    sums: dict[str, float] = {}
-    began = time.perf_counter()
-    batches = _endless(material, options, state["skip"])
-    while state["step"] < steps:
-        batch = next(batches)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * _schedule(state["step"], steps, options.warm_up)
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One run: what learns, from what, and where it is kept."""
+
+    reader: Reader
+    optimiser: torch.optim.Optimizer
+    material: Material
+    options: argparse.Namespace
+    teacher: Reader | None = None
+
+    def restore(self) -> tuple[int, int]:
+        """Load the checkpoint; the step to go on from, and the batches to skip because they were learnt from."""
+        saved = load(self.options.out)
+        self.reader.load_state_dict(saved["reader"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        # Another seed draws other batches, of which none has been seen.
+        return saved["step"], saved["step"] if saved["seed"] == self.options.seed else 0
+
+    def run(self, first: int, steps: int, skip: int) -> None:
+        """Train from step `first` up to `steps`."""
+        self.reader.train()
+        sums: dict[str, float] = {}
+        began = time.perf_counter()
+        batches = _endless(self.material, self.options, skip)
+        for done in range(first + 1, steps + 1):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(group["peak"], done - 1, steps, self.options.warm_up)
+            for name, value in self._learn(next(batches)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            if done % LOG_EVERY == 0:
+                means = {name: round(value / LOG_EVERY, 4) for name, value in sums.items()}
+                log(step=done, seconds=round(time.perf_counter() - began), **means)
+                sums = {}
+            if done % SAVE_EVERY == 0 or done == steps:
+                states = {"reader": self.reader.state_dict(), "optimiser": self.optimiser.state_dict()}
+                save(self.options.out, **states, step=done, seed=self.options.seed)
+
+    def _learn(self, batch: Sequence[Pair]) -> dict[str, float]:
+        """One step; returns the parts of the loss."""
         length = next(length for length in LENGTHS if length >= max(len(pair.ids) for pair in batch))
-        pairs = batch_of(batch, options.tokens // length, length)
+        pairs = batch_of(batch, self.options.tokens // length, length)
         with torch.autocast("cpu", torch.bfloat16):
-            reading = reader(pairs)
+            reading = self.reader(pairs)
             parts = losses(reading, batch)
-            if teacher is not None:
+            if self.teacher is not None:
                 with torch.no_grad():
-                    wanted = teacher(pairs)
+                    wanted = self.teacher(pairs)
                 parts["distilled"] = DISTILLED * _distillation(reading, wanted)
         torch.stack(list(parts.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        state["step"] += 1
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        if state["step"] % 25 == 0:
-            seconds = time.perf_counter() - began
-            print(
-                json.dumps(
-                    {"step": state["step"], "seconds": round(seconds), "pairs": len(batch)}
-                    | {name: round(value / 25, 4) for name, value in sums.items()}
-                ),
-                flush=True,
-            )
-            sums = {}
-        if state["step"] % SAVE_EVERY == 0 or state["step"] == steps:
-            saved = {"reader": reader.state_dict(), "optimiser": optimiser.state_dict()}
-            saved |= {"step": state["step"], "seed": options.seed}
-            torch.save(saved, options.out.with_suffix(".part"))
-            options.out.with_suffix(".part").replace(options.out)
-
-
-def _schedule(step: int, steps: int, warm_up: int) -> float:
-    """Linear up, then linear down to a twentieth."""
-    return min((step + 1) / warm_up, max(0.05, 1 - step / steps)) if warm_up else max(0.05, 1 - step / steps)
+        torch.nn.utils.clip_grad_norm_(self.reader.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return {name: float(value.detach()) for name, value in parts.items()}
 
 
 def _endless(material: Material, options: argparse.Namespace, skip: int) -> Iterator[list[Pair]]:
@@ -223,17 +218,18 @@ def _batches(material: Material, options: argparse.Namespace, seed: int) -> Iter
     All have the same size, because memory of ever new sizes is what a step would mostly wait for.
     """
     drawn = random.Random(seed)
-    questions = [q for q in material.training if drawn.random() < _share(q, options)]
+    questions = [q for q in material.training for _ in range(int(_share(q, options) + drawn.random()))]
     drawn.shuffle(questions)
     waiting: dict[int, list[Pair]] = {length: [] for length in LENGTHS}
     for unit, question in enumerate(questions):
         pairs = list(material.sampler.pairs(question, unit, swap=SWAPPED if question.corpus != "near" else 0.0))
         longest = max((len(pair.ids) for pair in pairs), default=0)
         length = next(length for length in LENGTHS if length >= longest)
-        if len(waiting[length]) + len(pairs) > options.tokens // length:
+        if waiting[length] and len(waiting[length]) + len(pairs) > options.tokens // length:
             yield waiting[length]
             waiting[length] = []
         waiting[length].extend(pairs)
+    yield from (pairs for pairs in waiting.values() if pairs)
 
 
 def _share(question: Question, options: argparse.Namespace) -> float:
@@ -245,7 +241,7 @@ def _reader(options: argparse.Namespace) -> Reader:
     layers = [int(layer) for layer in options.layers.split(",")]
     reader = Reader(len(layers))
     if options.start:
-        saved = torch.load(options.start, weights_only=True)["reader"]
+        saved = load(options.start)["reader"]
         reader.load_encoder({name: value.numpy() for name, value in saved.items()}, layers)
     else:
         reader.load_encoder(load_file(options.encoder), layers)
@@ -277,7 +273,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--from", dest="start", type=Path, help="checkpoint to start from instead of --encoder")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a deeper reader")
     parser.add_argument("--layers", default="0,1,2,3,4,5", help="layers taken from the start, in order")
-    parser.add_argument("--share", type=json.loads, default={}, help='share of a corpus an epoch, as {"covidqa": 0.5}')
+    parser.add_argument("--share", type=json.loads, default={}, help='draws of a corpus an epoch: {"near": 1.6}')
     parser.add_argument("--rate", type=float, default=8e-5)
     parser.add_argument("--tokens", type=int, default=9216, help="of a batch, padding included")
     parser.add_argument("--steps", type=int, default=0, help="0 = one epoch")
