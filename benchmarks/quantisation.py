@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from edgeai import llama
+from edgeai import cores, llama
 from edgeai.generate import LlamaGenerator, quantise
 from edgeai.prompt import build_prompt
 from edgeai.records import ChatTemplate, GeneratorSpec, Passage
@@ -63,7 +63,7 @@ def main() -> None:
         for kind, spec in specs.items():
             results[kind] |= quality(spec, questions)
             print(f"{kind:9}", results[kind], flush=True)
-    print(json.dumps({"model": options.model.name, "threads": llama.physical_cores(), "results": results}))
+    print(json.dumps({"model": options.model.name, "threads": cores.physical_cores(), "results": results}))
 
 
 def speeds(specs: dict[str, GeneratorSpec]) -> dict[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ def speeds(specs: dict[str, GeneratorSpec]) -> dict[str, dict[str, Any]]:
 
 def open_model(spec: GeneratorSpec) -> llama.Llama:
     """The model on the CPU, warmed up."""
-    threads = llama.physical_cores()
+    threads = cores.physical_cores()
     model = llama.Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=0, context=1024)
     one_round(model)
     return model

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, encoders, generate, llama, onnxfile, reader
+from edgeai import __version__, cores, encoders, generate, llama, onnxfile, reader
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.prompt import build_prompt
@@ -233,9 +233,9 @@ def rebuild() -> str:
 def check_threads(settings: Settings) -> Check:
     """How many threads compute; more than there are CPUs only wait for each other."""
     available = onnxfile.available_cpus()
-    threads = settings.threads or llama.physical_cores()
+    threads = settings.threads or cores.physical_cores()
     ok = threads <= available
-    fix = "" if ok else f"set threads to {llama.physical_cores()} or leave it out"
+    fix = "" if ok else f"set threads to {cores.physical_cores()} or leave it out"
     return Check("threads", ok, f"{threads} on {available} CPUs", fix, required=False)
 
 

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeai.cores import physical_cores
 from edgeai.errors import (
     ContextTooLong,
     DiskFull,
@@ -32,10 +33,11 @@ from edgeai.errors import (
     ModelRejected,
     UsageProblem,
 )
-from edgeai.llama import Interrupted, Llama, last_complaint, library, physical_cores
+from edgeai.llama import Interrupted, Llama, last_complaint, library
 from edgeai.records import Finish, GeneratorSpec, Piece, Prompt, Segment
 from edgeai.registry import gguf
 from edgeai.residence import SEQUENCES, Independent, Parts, Residence, Sequential
+from edgeai.speculate import agreed, propose
 
 Result = TypeVar("Result")
 
@@ -270,10 +272,8 @@ def _generate(
     evaluated = first = 0.0
     try:
         cached = residence.reuse(parts)
-        residence.evaluate(parts)
-        evaluated = time.perf_counter()
-        while output < prompt.max_tokens:
-            token = llama.likeliest()
+        for token in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end):
+            evaluated = evaluated or time.perf_counter()
             if llama.is_end(token):
                 finish = "stop"
                 break
@@ -281,8 +281,6 @@ def _generate(
             if text := decoder.decode(llama.piece(token)):
                 first = first or time.perf_counter()
                 emit(Piece(text))
-            if output < prompt.max_tokens:
-                residence.append(token)
     except Interrupted:
         finish = "cancelled"
     ended = time.perf_counter()
@@ -299,6 +297,28 @@ def _generate(
             generate_ms=(ended - evaluated) * 1000,
         )
     )
+
+
+def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | None) -> Iterator[int]:
+    """The likeliest tokens one after another, at most `parts.answer`; as many at once as a draft foretold."""
+    answer: list[int] = []
+    rewinds = residence.llama.rewinds
+    draft = _draft(answer, parts, hint, end) if rewinds else ()
+    likeliest = residence.evaluate(parts, draft)
+    while True:
+        known = agreed(draft, likeliest) + 1
+        residence.retract(len(draft) + 1 - known)
+        yield from likeliest[:known]
+        answer += likeliest[:known]
+        if len(answer) >= parts.answer:
+            return
+        draft = _draft(answer, parts, hint, end) if rewinds else ()
+        likeliest = residence.append((answer[-1], *draft))
+
+
+def _draft(answer: Sequence[int], parts: Parts, hint: Sequence[int], end: int | None) -> tuple[int, ...]:
+    """What to check behind an answer, so that it stays within its limit."""
+    return propose(answer, hint, parts.passages, end)[: parts.answer - len(answer) - 1]
 
 
 def _check_length(parts: Parts, context: int) -> None:

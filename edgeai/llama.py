@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from edgeai.records import Vectors
 
 BATCH = 512  # tokens per llama_decode; also the granularity of cancelling on a GPU
+OUTPUTS = 32  # tokens whose logits one decode gives at most
 # On: 12 % faster prefill at 170 tokens, 28 % at 500, the same decoding (135M Q4_0, 2 AVX-512 cores, best of 5 rounds of
 # benchmarks/quantisation.py). It also stores V so that saved state can be restored in few copies.
 FLASH_ATTENTION = 1
@@ -85,44 +85,6 @@ def last_complaint() -> str:
     return found
 
 
-def physical_cores() -> int:
-    """Cores this process may compute on: one thread per core is fastest, hyper-threads only wait for each other.
-
-    Follows CPU affinity and container limits; never less than 2 where two CPUs are visible, because a small virtual
-    machine shows hyper-threads as its only CPUs.
-    """
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    if sys.platform == "darwin":
-        cores = _performance_cores() or len(usable)
-    else:
-        cores = len({_siblings(cpu) for cpu in usable})
-    return max(1, min(len(usable), _quota(), max(cores, 2)))
-
-
-def _siblings(cpu: int) -> str:
-    """The hyper-threads that share a core with this CPU, as the kernel lists them; elsewhere the CPU itself."""
-    try:
-        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii").strip()
-    except OSError:
-        return str(cpu)
-
-
-def _performance_cores() -> int:
-    """Performance cores of Apple silicon; the efficiency cores would slow every matrix product down to their speed."""
-    command = ["sysctl", "-n", "hw.perflevel0.physicalcpu"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return int(result.stdout) if result.returncode == 0 else 0
-
-
-def _quota() -> int:
-    """CPUs that the container's time quota amounts to (cgroup v2), at least 1; a large number when there is none."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
-    except (OSError, ValueError):
-        return sys.maxsize
-    return sys.maxsize if quota == "max" else max(1, round(int(quota) / int(period)))
-
-
 class Llama:
     """A loaded model with a context of `context` cells, one for each token that is resident.
 
@@ -158,6 +120,10 @@ class Llama:
             self._vocabulary = self._llama.llama_model_get_vocab(self._model)
             self._vocabulary_size = self._llama.llama_vocab_n_tokens(self._vocabulary)
             self._check_specials(special_ids)
+            # A recurrent state holds all tokens in one: none can be taken out again.
+            self.rewinds = not (
+                self._llama.llama_model_is_recurrent(self._model) or self._llama.llama_model_is_hybrid(self._model)
+            )
             self._reserved = frozenset(special_ids.values())
             self._open_context(threads, sequences)
         except BaseException:
@@ -188,8 +154,8 @@ class Llama:
         parameters = self._llama.llama_context_default_params()
         parameters.n_ctx = self.context
         parameters.n_batch = parameters.n_ubatch = BATCH
-        # Only the last token's logits are read, but llama.cpp wants room for one row a sequence; the default is more.
-        parameters.n_seq_max = parameters.n_outputs_max = sequences
+        parameters.n_seq_max = sequences
+        parameters.n_outputs_max = max(sequences, OUTPUTS)  # llama.cpp wants room for one row a sequence
         parameters.kv_unified = sequences > 1  # otherwise each sequence gets its share of the cells and none is shared
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.flash_attn_type = FLASH_ATTENTION
@@ -293,13 +259,19 @@ class Llama:
         del self.resident[kept:]
         return kept
 
+    def retract(self, count: int) -> None:
+        """Forget the last `count` resident tokens; only where the model `rewinds`."""
+        if count:
+            del self.resident[-count:]
+            self.remove(0, len(self.resident))
+
     def clear(self) -> None:
         """Forget everything."""
         self._llama.llama_memory_clear(self._memory, False)
         self.resident.clear()
 
-    def evaluate(self, tokens: Sequence[int]) -> None:
-        """Append tokens to the resident ones and compute the logits of the last.
+    def evaluate(self, tokens: Sequence[int], *, logits: int = 1) -> None:
+        """Append tokens to the resident ones and compute the logits of the last `logits` of them, see `decode`.
 
         Raises `ContextTooLong` when they do not fit, `Interrupted` when stopped, which leaves what whole batches gave
         resident, and `EdgeAIError` when llama.cpp fails, which empties the context.
@@ -311,11 +283,13 @@ class Llama:
             )
         for start in range(0, len(tokens), BATCH):
             batch = tokens[start : start + BATCH]
-            self.decode([Span(batch, len(self.resident))])
+            self.decode([Span(batch, len(self.resident))], logits=logits)
             self.resident.extend(batch)
 
-    def decode(self, spans: Sequence[Span], *, logits: bool = True) -> None:
-        """Evaluate spans together, each where its sequence ends, and if wanted compute the logits of the last token.
+    def decode(self, spans: Sequence[Span], *, logits: int = 1) -> None:
+        """Evaluate spans together, each where its sequence ends, and compute the logits of the last `logits` tokens.
+
+        More than one, at most `OUTPUTS`, only of spans that fit into one batch of `BATCH` tokens.
 
         Raises `Interrupted` when stopped, which leaves nothing of the spans behind, and `EdgeAIError` when llama.cpp
         fails, for want of free cells or otherwise, which empties the context.
@@ -330,7 +304,7 @@ class Llama:
             count = sum(len(span.tokens) for span in spans)
             raise EdgeAIError(f"llama.cpp could not evaluate {count} tokens (code {code}: {last_complaint()}).")
 
-    def _decode(self, spans: Sequence[Span], logits: bool) -> int:
+    def _decode(self, spans: Sequence[Span], logits: int) -> int:
         """One batch; returns 0 for success, 1 when there are too few cells, 2 when stopped, others as in llama.h."""
         tokens = [token for span in spans for token in span.tokens]
         positions = [span.position + i for span in spans for i in range(len(span.tokens))]
@@ -342,7 +316,8 @@ class Llama:
         ctypes.memset(self._batch.logits, 0, count)
         for i, sequence in enumerate(sequences):
             self._batch.seq_id[i][0] = sequence
-        self._batch.logits[count - 1] = int(logits)
+        for i in range(max(0, count - logits), count):
+            self._batch.logits[i] = 1
         self._batch.n_tokens = count
         return int(self._llama.llama_decode(self._context, self._batch))
 
@@ -357,16 +332,31 @@ class Llama:
         """Forget a sequence from position `start` on; cells that others see stay. False if the model cannot do that."""
         return bool(self._llama.llama_memory_seq_rm(self._memory, sequence, start, -1))
 
-    def logits(self) -> Vectors:
-        """Unnormalised log-probabilities of the next token, shape (vocabulary,); overwritten by the next `decode`."""
+    def logits(self, back: int = 0) -> Vectors:
+        """Unnormalised log-probabilities of what follows the last token but `back`, shape (vocabulary,).
+
+        Only of tokens whose logits were computed; overwritten by the next `decode`.
+        """
         import numpy as np
 
-        logits = self._llama.llama_get_logits_ith(self._context, -1)
+        logits = self._llama.llama_get_logits_ith(self._context, -1 - back)
         return np.ctypeslib.as_array(logits, (self._vocabulary_size,))
 
-    def likeliest(self) -> int:
-        """The most probable next token after those evaluated last."""
-        return int(self.logits().argmax())
+    def likeliest(self, count: int = 1) -> list[int]:
+        """The most probable next token after each of the last `count` tokens evaluated."""
+        return [int(self.logits(back).argmax()) for back in reversed(range(count))]
+
+    def save(self, sequence: int) -> bytes:
+        """The state of all tokens of a sequence, for `restore` in a context of the same model and library."""
+        size = self._llama.llama_state_seq_get_size(self._context, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = self._llama.llama_state_seq_get_data(self._context, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Replace a sequence by a saved one, at the positions it had; False if there are too few cells or it is bad."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(self._llama.llama_state_seq_set_data(self._context, buffer, len(state), sequence))
 
     def close(self) -> None:
         """Free everything; may be called twice."""

@@ -99,7 +99,7 @@ def build_prompt(
     room -= sum(_cost(turn, count) for turn in turns)
     shown = tuple(_first_that_fit(passages, room, lambda passage: count(text_of(passage))))
     texts = (Segment(text_of(passage), "passage") for passage in shown)
-    return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens)
+    return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens, _one_line(hint))
 
 
 def is_refusal(answer: str) -> bool:

@@ -193,6 +193,11 @@ class ChatTemplate:
     stop: tuple[str, ...]  # specials that end the answer
     special_ids: Mapping[str, int]
 
+    @property
+    def end(self) -> int | None:
+        """The token a model says when its answer is complete, None where only the model file knows it."""
+        return self.special_ids[self.stop[0]] if self.stop else None
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -238,6 +243,7 @@ class Prompt:
     segments: tuple[Segment, ...]
     passages: tuple[Passage, ...]
     max_tokens: int  # length limit of the answer
+    hint: str = ""  # the answer to expect: costs nothing if it is wrong, and much time is saved if it is right
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeai.errors import ContextTooLong, EdgeAIError, UsageProblem
-from edgeai.llama import Llama, Span
+from edgeai.llama import BATCH, Llama, Span
 
 Ids = tuple[int, ...]
 
@@ -59,13 +59,25 @@ class Sequential:
         """
         return self.llama.reuse(self._tokens(parts))
 
-    def evaluate(self, parts: Parts) -> None:
-        """Compute what is not resident; raises what `Llama.evaluate` raises."""
-        self.llama.evaluate(self._tokens(parts)[len(self.llama.resident) :])
+    def evaluate(self, parts: Parts, draft: Ids = ()) -> list[int]:
+        """Compute what is not resident and a draft behind it; the likeliest token after the prompt and each of those.
 
-    def append(self, token: int) -> None:
-        """Go on with a token of the answer."""
-        self.llama.evaluate([token])
+        Raises what `Llama.evaluate` raises.
+        """
+        return self._go_on((*self._tokens(parts)[len(self.llama.resident) :], *draft), 1 + len(draft))
+
+    def append(self, tokens: Ids) -> list[int]:
+        """Go on with tokens of the answer; the likeliest next one after each."""
+        return self._go_on(tokens, len(tokens))
+
+    def retract(self, count: int) -> None:
+        """Forget the last tokens, of a draft that was wrong."""
+        self.llama.retract(count)
+
+    def _go_on(self, tokens: Ids, wanted: int) -> list[int]:
+        for part in _batches(tokens, wanted):
+            self.llama.evaluate(part, logits=wanted)
+        return self.llama.likeliest(wanted)
 
     @staticmethod
     def _tokens(parts: Parts) -> list[int]:
@@ -121,14 +133,14 @@ class Independent:
             self._forget(passage)
             excess -= len(passage)
 
-    def evaluate(self, parts: Parts) -> None:
-        """Compute what is not resident.
+    def evaluate(self, parts: Parts, draft: Ids = ()) -> list[int]:
+        """Compute what is not resident and a draft behind it; the likeliest token after the prompt and each of those.
 
         Raises `Interrupted` when stopped, after which whatever was completed is resident, and `EdgeAIError` when
         llama.cpp fails, after which nothing is.
         """
         if not self._prefix:
-            self._decode([Span(parts.prefix, 0, PREFIX)], logits=False)
+            self._decode([Span(parts.prefix, 0, PREFIX)], logits=0)
             self._prefix = parts.prefix
         self.llama.share(PREFIX, WORK)
         missing = [passage for passage in parts.distinct if passage not in self._passages]
@@ -138,11 +150,16 @@ class Independent:
         for start in range(0, len(missing), PASSAGES):
             self._add(missing[start : start + PASSAGES])
         self._end = len(self._prefix) + max(map(len, parts.passages), default=0)
-        self._go_on(parts.rest)
+        return self._go_on((*parts.rest, *draft), 1 + len(draft))
 
-    def append(self, token: int) -> None:
-        """Go on with a token of the answer."""
-        self._go_on((token,))
+    def append(self, tokens: Ids) -> list[int]:
+        """Go on with tokens of the answer; the likeliest next one after each."""
+        return self._go_on(tokens, len(tokens))
+
+    def retract(self, count: int) -> None:
+        """Forget the last tokens, of a draft that was wrong."""
+        self._end -= count
+        self.llama.remove(WORK, self._end)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -161,7 +178,7 @@ class Independent:
             self.llama.remove(sequence)  # an interrupted passage left the prefix in it
             self.llama.share(PREFIX, sequence)
         start = len(self._prefix)
-        self._decode([Span(passage, start, sequence) for passage, sequence in placed.items()], logits=False)
+        self._decode([Span(passage, start, sequence) for passage, sequence in placed.items()], logits=0)
         for sequence in placed.values():
             self.llama.share(sequence, WORK, start)
         self._passages |= placed
@@ -169,16 +186,24 @@ class Independent:
     def _forget(self, passage: Ids) -> None:
         self.llama.remove(self._passages.pop(passage))
 
-    def _go_on(self, tokens: Ids) -> None:
-        self._decode([Span(tokens, self._end, WORK)], logits=True)
-        self._end += len(tokens)
+    def _go_on(self, tokens: Ids, wanted: int) -> list[int]:
+        for part in _batches(tokens, wanted):
+            self._decode([Span(part, self._end, WORK)], logits=wanted)
+            self._end += len(part)
+        return self.llama.likeliest(wanted)
 
-    def _decode(self, spans: Sequence[Span], *, logits: bool) -> None:
+    def _decode(self, spans: Sequence[Span], *, logits: int) -> None:
         try:
             self.llama.decode(spans, logits=logits)
         except EdgeAIError:
             self.clear()
             raise
+
+
+def _batches(tokens: Ids, together: int) -> list[Ids]:
+    """Parts of at most `BATCH` tokens, the last `together` of them in one."""
+    cut = max(0, len(tokens) - together) if len(tokens) > BATCH else 0
+    return [part for part in (tokens[:cut], tokens[cut:]) if part]
 
 
 Residence = Sequential | Independent

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only modules of earlier layers: read from top to bottom, nothing is used before it is explained.
 LAYERS = [
     ["errors", "records"],
-    ["changes", "config", "engines", "filters", "links", "reply", "scores", "sentences", "terms"],
+    ["changes", "config", "cores", "engines", "filters", "links", "reply", "scores", "sentences", "speculate", "terms"],
     ["cite", "followup", "prompt", "segments"],
     ["chunks", "merge", "onnxfile", "read"],
     ["documents", "encoders", "llama", "reader", "registry", "sessions", "store"],

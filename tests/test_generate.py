@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from tiny_gguf import TEMPLATE, USER_DEFINED, write_tiny_gguf
 
+from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelMissing, ModelRejected, UsageProblem
 from edgeai.generate import LlamaGenerator, quantise
-from edgeai.llama import Interrupted, Llama, library, physical_cores
+from edgeai.llama import Interrupted, Llama, library
 from edgeai.prompt import build_prompt, prefix_segments
 from edgeai.records import Passage, Prompt, Segment
 

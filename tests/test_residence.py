@@ -141,7 +141,7 @@ def test_logits_are_those_of_the_definition_for_the_question_and_for_the_answer(
     residence, parts = fresh(model), parts_of(*numbers)
     assert close(ask(residence, parts)[1], forward(parts))
     for given_answer in ((7,), (7, 90), (7, 90, 8)):
-        residence.append(given_answer[-1])
+        residence.append((given_answer[-1],))
         assert close(model.logits(), forward(parts, given_answer))
 
 
@@ -169,7 +169,7 @@ def test_a_passage_of_an_earlier_question_does_not_leak_into_a_later_one(model):
     residence = fresh(model)
     ask(residence, parts_of(0, 1, 2, 3))
     for token in (5, 6, 7):
-        residence.append(token)
+        residence.append((token,))
     for numbers in ((1,), (), (2, 4)):
         assert close(ask(residence, parts_of(*numbers))[1], forward(parts_of(*numbers)))
 
@@ -239,7 +239,7 @@ def test_prompt_and_answer_may_fill_the_context_exactly_beside_what_was_resident
     parts = Parts(PREFIX, (long,), QUESTION, 3)
     assert close(ask(residence, parts)[1], forward(parts))
     for token in (5, 6, 7):
-        residence.append(token)
+        residence.append((token,))
     assert close(model.logits(), forward(parts, (5, 6, 7)))
     with pytest.raises(ContextTooLong, match="256"):
         residence.reuse(replace(parts, answer=4))
@@ -258,7 +258,7 @@ def test_no_fewer_passages_go_than_prompt_and_answer_need(model):
         parts = replace(parts_of(), passages=(others[2],), answer=room)
         assert close(ask(residence, parts)[1], forward(parts))
         for _ in range(room):
-            residence.append(5)
+            residence.append((5,))
         assert residence.reuse(replace(parts_of(), passages=tuple(others[:3]))) == len(PREFIX) + kept * size
 
 
@@ -267,7 +267,7 @@ def test_a_failure_of_the_engine_leaves_a_usable_residence(model):
     ask(residence, parts)
     with pytest.raises(EdgeAIError):
         for _ in range(CONTEXT):  # more than was asked for
-            residence.append(5)
+            residence.append((5,))
     cached, found = ask(residence, parts)
     assert cached == 0
     assert close(found, forward(parts))
@@ -307,8 +307,8 @@ def test_stopped_at_any_step_the_next_answers_are_right(model, stop_at):
     model.stop_at = stop_at
     with pytest.raises(Interrupted):
         ask(residence, parts)
-        residence.append(5)
-        residence.append(6)
+        residence.append((5,))
+        residence.append((6,))
     model.resume()
     kept = [0, len(PREFIX), *[len(parts) - len(QUESTION)] * 3][stop_at]
     cached, found = ask(residence, parts)
@@ -372,7 +372,7 @@ def test_after_any_questions_logits_are_those_of_the_definition(model, asked):
             model.stop_at = stop_at
             found = ask(residence, parts)[1]
             assert close(found, forward(parts))
-            residence.append(9)
+            residence.append((9,))
             assert close(model.logits(), forward(parts, (9,)))
         except ContextTooLong:
             assert len(parts) + room > CONTEXT

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeai.config import DEFAULT_GENERATOR
+from edgeai.cores import physical_cores
 from edgeai.errors import EdgeAIError, ModelRejected
-from edgeai.llama import Llama, last_complaint, library, physical_cores
+from edgeai.llama import Llama, last_complaint, library
 from edgeai.records import ChatTemplate, GeneratorSpec
 from edgeai.registry import Registry
 

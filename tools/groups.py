@@ -17,6 +17,7 @@ import torch
 
 from edgeai.prompt import REFUSAL, build_prompt
 from edgeai.records import ChatTemplate, Passage
+from edgeai.sentences import sentences
 from tools.corpora import Corpus, Question, Text
 from tools.decoder import Group
 
@@ -28,6 +29,7 @@ PASSAGES, QUESTIONS = 4, 28  # of one group
 SIBLINGS = 6  # passages of one half where questions were written over several
 PASSAGE_CHARACTERS = 850  # longer ones are not trained on
 ABSENT = 0.14  # of the questions lose their gold passage and become refusals
+CROPPED = 0.3  # of the passages show the sentences with the answers only, as when a prompt must be short
 ATTACKED = 0.04  # of the passages have an instruction planted in them
 SPOKEN_AS_SPAN = frozenset({"single", "numeric", "table", "followup", "injection"})
 MAY_LOSE = frozenset({"single", "numeric", "table", "list"})  # kinds that have no answer once their passage is gone
@@ -71,7 +73,8 @@ class Layout:
     @property
     def end(self) -> int:
         """The token that ends an answer."""
-        return self.template.special_ids[self.template.stop[0]]
+        assert self.template.end is not None
+        return self.template.end
 
 
 @dataclass
@@ -107,17 +110,35 @@ class Grouper:
 
     def group(self, items: Sequence[Item]) -> tuple[Group, tuple[Item, ...]]:
         """The tensors of some questions, and the questions with their hints."""
-        shown = {name: self._passage(name) for name in dict.fromkeys(name for item in items for name in item.uses)}
+        names = dict.fromkeys(name for item in items for name in item.uses)
+        shown = {name: self._passage(name, [item.question for item in items]) for name in names}
         hinted = [replace(item, hint=self.hints(item.question, [shown[name] for name in item.uses])) for item in items]
         return assemble(hinted, shown, self.layout), tuple(hinted)
 
-    def _passage(self, name: str) -> Passage:
+    def _passage(self, name: str, questions: Sequence[Question]) -> Passage:
         text = self._texts[name]
         body = text.text
+        if self._random.random() < CROPPED:
+            body = self._cropped(text, [question for question in questions if name in question.gold])
         if self.attacks and self._random.random() < ATTACKED:
             body = self._random.choice(("{1}\n{0}", "{0}\n{1}")).format(body, self._random.choice(self.attacks))
         title = f"{text.title} ({text.date})" if text.date else text.title
         return Passage(0, body, name, 0, len(body), title=title)
+
+    def _cropped(self, text: Text, answered: Sequence[Question]) -> str:
+        """The sentences from the first answer to the last and perhaps a neighbour; any sentence where none is known."""
+        spans = [[span for span in question.spans if span.passage == text.id] for question in answered]
+        bounds = sentences(text.text)
+        if not bounds or not all(spans):
+            return text.text
+        start, end = bounds[self._random.randrange(len(bounds))]
+        if answered:
+            start = min(span.start for found in spans for span in found)
+            end = max(span.end for found in spans for span in found)
+        inside = [row for row, (first, last) in enumerate(bounds) if first < end and start < last]
+        first = max(0, inside[0] - self._random.randrange(2))
+        last = min(len(bounds) - 1, inside[-1] + self._random.randrange(2))
+        return text.text[bounds[first][0] : bounds[last][1]]
 
     def _halves(self, corpus: Corpus) -> Iterator[Half]:
         """Passages that the search confuses, with questions over them, until all questions have been taken."""
