@@ -27,6 +27,7 @@ from typing import Any
 from datasets import Source, passage_set, read_jsonl
 
 from edgeai import chunks, pipeline, prompt, retrieve
+from edgeai.budget import Budget, Costs
 from edgeai.cite import MARK
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER, Settings
 from edgeai.draft import Draft
@@ -104,10 +105,18 @@ def ask(item: Item, engines: pipeline.Engines, settings: Settings) -> dict[str, 
     """The three ways of answering an item, and the signals they rest on."""
     found = Retrieval(item.hits, 1.0, 1.0)
     candidates = tuple(pipeline.numbered(item.hits))
-    draft = Draft(item.question, item.question, candidates, found, time.perf_counter(), None, engines.embedder)
+    draft = Draft(
+        item.question,
+        item.question,
+        candidates,
+        found,
+        time.perf_counter(),
+        Budget(None, 0.0, Costs()),
+        engines.embedder,
+    )
     reader = engines.reader()
     assert reader is not None
-    draft = draft.read(reader, candidates, SHOWN)
+    draft = draft.read(reader, candidates, SHOWN, generating=True)
     alone = draft.extractive(draft.outlook())
     said, both = _run(pipeline.answer(draft, engines, settings, item.history))
     raw = Answer(item.question, said, "refused" if prompt.is_refusal(said) else "answered", "generated")

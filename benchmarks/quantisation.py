@@ -27,8 +27,9 @@ from statistics import fmean, median
 from typing import Any
 
 from edgeai import cores, llama
-from edgeai.generate import LlamaGenerator, quantise
+from edgeai.generate import LlamaGenerator
 from edgeai.prompt import build_prompt
+from edgeai.quantise import quantise
 from edgeai.records import ChatTemplate, GeneratorSpec, Passage
 
 TYPES = ("Q4_0", "IQ4_NL", "Q8_0")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeai import pace
 from edgeai.chunks import CHUNKER
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
 from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
@@ -22,6 +23,7 @@ from edgeai.reply import Reply
 from edgeai.store import Maker, Store
 
 if TYPE_CHECKING:
+    from edgeai.budget import Costs
     from edgeai.encoders import OnnxEmbedder
     from edgeai.generate import LlamaGenerator
     from edgeai.reader import OnnxReader
@@ -37,7 +39,7 @@ def open_registry(*, offline: bool = False, allow_unverified: bool = False) -> R
 
 def _quantise(source: Path, target: Path, kind: str) -> None:
     # Imported here: only a pull needs llama.cpp before the first question does.
-    from edgeai.generate import quantise
+    from edgeai.quantise import quantise
 
     quantise(source, target, kind)
 
@@ -79,6 +81,7 @@ class Assistant:
         self._no_reader = False
         self._generator: LlamaGenerator | None = None
         self._no_generator = False
+        self._costs: Costs | None = None
 
     # the index ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +161,9 @@ class Assistant:
         """
         from edgeai import pipeline
 
-        engines = pipeline.Engines(self.open_store(), self.embedder, self._load_generator, self._load_reader)
+        engines = pipeline.Engines(
+            self.open_store(), self.embedder, self._load_generator, self._load_reader, self._open_costs()
+        )
         return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
 
     def document(self, path: Path | str) -> Document | None:
@@ -206,6 +211,8 @@ class Assistant:
             reload = bool(_GENERATOR_SETTINGS & set(changes))
             if self._generator and not reload and settings.adapter != self.settings.adapter:
                 self._use_adapter(self._generator, settings.adapter)
+            if (_GENERATOR_SETTINGS | _READER_SETTINGS) & set(changes):
+                self._keep_costs()
             self.settings = settings
             if reload:
                 if self._generator is not None:
@@ -241,6 +248,7 @@ class Assistant:
     def close(self) -> None:
         """Free the models and close the index; a later call opens what it needs again."""
         with self._lock:
+            self._keep_costs()
             for engine in (self._generator, self._reader, self._embedder, self._store):
                 if engine is not None:
                     engine.close()
@@ -251,6 +259,23 @@ class Assistant:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _open_costs(self) -> Costs:
+        with self._lock:
+            if self._costs is None:
+                self._costs = pace.load(self._pace_key())
+            return self._costs
+
+    def _keep_costs(self) -> None:
+        if self._costs is not None:
+            pace.save(self._pace_key(), self._costs)
+            self._costs = None
+
+    def _pace_key(self) -> str:
+        """Whatever the speed of an answer depends on, besides the machine."""
+        return " ".join(
+            f"{name}={getattr(self.settings, name)}" for name in ("model", "reader", "threads", "gpu_layers")
+        )
 
     def _load_reader(self) -> OnnxReader | None:
         from edgeai.reader import OnnxReader

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgeai import check, cite, prompt, read
+from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.engines import Embedder, Reader
 from edgeai.links import without_targets
 from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
@@ -26,26 +27,40 @@ class Draft:
     passages: tuple[Passage, ...]
     found: Retrieval
     began: float
-    budget_ms: float | None
+    budget: Budget
     embedder: Embedder | None
     readings: tuple[Reading, ...] = ()
     read_ms: float = 0.0
+    cut: tuple[str, ...] = ()  # what there was no time for
 
-    def read(self, reader: Reader, candidates: Sequence[Passage], limit: int) -> Draft:
-        """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings."""
+    def read(self, reader: Reader, candidates: Sequence[Passage], limit: int, *, generating: bool) -> Draft:
+        """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
+
+        Only as many are read as there is time for, and for generating an answer if that is to come.
+        """
+        count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
+        cut = (f"{count} of {len(candidates)} passages read",) if count < len(candidates) else ()
+        candidates = candidates[:count]
         began = time.perf_counter()
         readings = reader.read(self.query, candidates)
-        best = read.order([hit.score for hit in self.found.hits], readings, self.found.trust)[:limit]
+        read_ms = (time.perf_counter() - began) * 1000
+        self.budget.costs.note(read=(sum(len(passage.text) + PAIR_OVERHEAD for passage in candidates), read_ms))
+        best = read.order([hit.score for hit in self.found.hits[:count]], readings, self.found.trust)[:limit]
         return replace(
             self,
             passages=tuple(replace(candidates[row], number=number) for number, row in enumerate(best, 1)),
             readings=tuple(readings[row] for row in best),
-            read_ms=(time.perf_counter() - began) * 1000,
+            read_ms=read_ms,
+            cut=cut,
         )
 
     def outlook(self) -> Verdict:
         """Whether the passages are worth showing to a language model."""
         return read.verdict(self.readings) if self.readings else check.answerable(self.found)
+
+    def waited(self, seconds: float) -> Draft:
+        """The draft after a wait that is not the question's fault, for a model to be loaded."""
+        return replace(self, budget=replace(self.budget, began=self.budget.began + seconds))
 
     def hint(self) -> str:
         """What the reader takes for the answer; "" without a reader."""
@@ -68,6 +83,12 @@ class Draft:
     ) -> Answer:
         """The model's words when they can be believed, else what the passages say in their own words, else neither."""
         last = pieces[-1]
+        self.budget.costs.note(
+            prefill=(last.prompt_tokens - last.cached_tokens + FORWARD_OVERHEAD, last.prefill_ms),
+            forward=(last.forwards, last.generate_ms),
+        )
+        if last.finish == "cancelled":
+            return self.extractive(verdict, "out of time")
         said = "".join(piece.text for piece in pieces).strip()
         if last.finish == "length":
             said = cite.trim_to_sentences(said)
@@ -151,8 +172,8 @@ class Draft:
             mode,
             citations,
             confidence=verdict.confidence,
-            degraded=degraded,
+            degraded=(*self.cut, *degraded),
             timings=timings,
-            budget_ms=self.budget_ms,
+            budget_ms=self.budget.ms,
             passages=self.passages,
         )

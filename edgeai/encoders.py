@@ -50,6 +50,10 @@ class OnnxEmbedder:
         self._room = spec.max_tokens - self._tokenizer.num_special_tokens_to_add(False)
         self._query = lru_cache(maxsize=QUERY_CACHE)(self._embed_query)
 
+    def load(self) -> None:
+        """Load the model for questions, where that was not done before."""
+        self._session(min(QUERY_THREADS, self._threads))
+
     def embed_query(self, text: str) -> Vectors:
         """A question, float32, shape (dimension,), norm 1; read-only, because repeated questions share it."""
         return self._query(text)

@@ -19,6 +19,9 @@ class Embedder(Protocol):
 
     spec: EmbedderSpec
 
+    def load(self) -> None:
+        """Load what a question needs, where that was not done before."""
+
     def embed_query(self, text: str) -> Vectors:
         """A question, float32, shape (dimension,), norm 1."""
 
@@ -33,6 +36,9 @@ class Reader(Protocol):
     """A question and passages to judgements."""
 
     spec: ReaderSpec
+
+    def load(self) -> None:
+        """Load the model, where that was not done before."""
 
     def read(self, question: str, passages: Sequence[Passage]) -> tuple[Reading, ...]:
         """One reading for each passage, in the order given; it does not depend on the other passages."""
@@ -49,8 +55,17 @@ class Generator(Protocol):
     def count_tokens(self, text: str) -> int:
         """Length of a text in the model's tokens, specials off."""
 
-    def stream(self, prompt: Prompt) -> Iterator[Piece]:
-        """Generate lazily; closing the iterator stops the computation, also inside the prefill."""
+    def load(self) -> None:
+        """Wait until the model is loaded."""
+
+    def missing(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each passage text are to be computed before it can be shown: none where it is known."""
+
+    def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
+        """Generate lazily; closing the iterator stops the computation, also inside the prefill.
+
+        At `deadline` (`time.perf_counter()`) it stops too; the last piece then says "cancelled".
+        """
 
     def close(self) -> None:
         """Free the model; the object cannot be used afterwards."""

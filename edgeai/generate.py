@@ -20,29 +20,27 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeai.cores import physical_cores
 from edgeai.errors import (
     ContextTooLong,
-    DiskFull,
     EdgeAIError,
     EngineMissing,
     ModelMissing,
-    ModelRejected,
     UsageProblem,
 )
-from edgeai.llama import Interrupted, Llama, last_complaint, library
+from edgeai.llama import Interrupted, Llama, library
 from edgeai.records import Finish, GeneratorSpec, Piece, Prompt, Segment
-from edgeai.registry import gguf
 from edgeai.residence import SEQUENCES, Independent, Parts, Residence, Sequential
 from edgeai.speculate import agreed, propose
 
 Result = TypeVar("Result")
 
-QUANTISED = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "IQ4_NL": 25}  # values of `enum llama_ftype` in llama.h
 POLL_S = 0.1  # Windows delivers Ctrl-C only between two waits
+_LATE = Piece("")  # stands for the deadline in a stream of pieces
 
 
 class LlamaGenerator:
@@ -91,9 +89,18 @@ class LlamaGenerator:
         """
         self._worker.submit(lambda residence: residence.use(adapter)).result()
 
-    def stream(self, prompt: Prompt) -> Iterator[Piece]:
+    def load(self) -> None:
+        """Wait until the model is loaded; raises what is wrong with it."""
+        self._worker.submit(lambda residence: None).result()
+
+    def missing(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens of each passage text are to be computed before it can be shown: none where it is resident."""
+        return self._worker.submit(lambda residence: [_missing(residence, text) for text in texts]).result()
+
+    def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate while the result is iterated; closing the iterator stops the computation, also inside the prefill.
 
+        At `deadline` (`time.perf_counter()`) it stops too, and the last piece says "cancelled".
         Raises `ContextTooLong` when prompt and answer do not fit, before anything is computed, and `UsageProblem` for
         an empty prompt.
         """
@@ -102,45 +109,22 @@ class LlamaGenerator:
         future = self._worker.submit(partial(_generate, self.spec, prompt, began, pieces.put))
         future.add_done_callback(lambda _: pieces.put(None))
         try:
-            while (piece := _next(pieces)) is not None:
-                yield piece
-            future.result()
+            while (piece := _next(pieces, deadline)) is not None:
+                if piece is _LATE:
+                    self._worker.abandon(future)
+                    deadline = None
+                else:
+                    yield piece
+            if future.cancelled():  # before it began
+                yield Piece("", "cancelled")
+            else:
+                future.result()
         finally:
             self._worker.abandon(future)
 
     def close(self) -> None:
         """Stop what is running and free the model; may be called twice."""
         self._finalizer()
-
-
-def quantise(source: Path, target: Path, type: str) -> None:  # noqa: A002 the field's name
-    """Write `source` (GGUF of any type) to `target` with its weights as "Q4_0", "IQ4_NL" or "Q8_0".
-
-    `target` appears complete or not at all. Raises `UsageProblem` for another type, `ModelMissing`, `ModelRejected`
-    when the source is not accepted, by us or by llama.cpp, and `DiskFull`.
-    """
-    if type not in QUANTISED:
-        raise UsageProblem(f"There is no quantisation {type!r}; choose one of {', '.join(QUANTISED)}.")
-    if not source.is_file():
-        raise ModelMissing(f"There is no model file at {source}; run `edgeai models pull` to install one.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(target.parent).free < gguf.preflight(source).weights * gguf.QUANTISED_BYTES:
-        raise DiskFull(
-            f"There is not enough space in {target.parent} to quantise {source.name}; free some and try again."
-        )
-    llama_cpp = library()
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = QUANTISED[type]
-    parameters.nthread = physical_cores()
-    parameters.allow_requantize = True
-    part = target.with_name(f"{target.name}.part")
-    last_complaint()
-    try:
-        if llama_cpp.llama_model_quantize(str(source).encode(), str(part).encode(), parameters) != 0:
-            raise ModelRejected(f"llama.cpp could not quantise {source} ({last_complaint()}); pull it again.")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Worker:
@@ -252,6 +236,11 @@ def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment], answ
     return Parts(tuple(prefix), tuple(passages), tuple(rest), answer)
 
 
+def _missing(residence: Residence, text: str) -> int:
+    ids = residence.llama.tokenise(text)
+    return 0 if residence.knows(ids) else len(ids)
+
+
 def _warm(spec: GeneratorSpec, prefix: Sequence[Segment], residence: Residence) -> None:
     parts = _encode(residence.llama, spec, prefix)
     with contextlib.suppress(Interrupted):  # closed meanwhile
@@ -270,17 +259,20 @@ def _generate(
     finish: Finish = "length"
     cached = output = 0
     evaluated = first = 0.0
+    forwards = -1
     try:
         cached = residence.reuse(parts)
-        for token in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end):
+        for tokens in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end):
+            forwards += 1
             evaluated = evaluated or time.perf_counter()
-            if llama.is_end(token):
-                finish = "stop"
-                break
-            output += 1
-            if text := decoder.decode(llama.piece(token)):
+            said = list(takewhile(lambda token: not llama.is_end(token), tokens))
+            output += len(said)
+            if text := decoder.decode(b"".join(map(llama.piece, said))):
                 first = first or time.perf_counter()
                 emit(Piece(text))
+            if len(said) < len(tokens):
+                finish = "stop"
+                break
     except Interrupted:
         finish = "cancelled"
     ended = time.perf_counter()
@@ -295,12 +287,13 @@ def _generate(
             prefill_ms=(evaluated - began) * 1000,
             first_token_ms=((first or ended) - began) * 1000,
             generate_ms=(ended - evaluated) * 1000,
+            forwards=max(0, forwards),
         )
     )
 
 
-def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | None) -> Iterator[int]:
-    """The likeliest tokens one after another, at most `parts.answer`; as many at once as a draft foretold."""
+def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | None) -> Iterator[list[int]]:
+    """The likeliest tokens, at most `parts.answer`, as many at once as a forward gave."""
     answer: list[int] = []
     rewinds = residence.llama.rewinds
     draft = _draft(answer, parts, hint, end) if rewinds else ()
@@ -308,7 +301,7 @@ def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | 
     while True:
         known = agreed(draft, likeliest) + 1
         residence.retract(len(draft) + 1 - known)
-        yield from likeliest[:known]
+        yield likeliest[:known]
         answer += likeliest[:known]
         if len(answer) >= parts.answer:
             return
@@ -331,12 +324,15 @@ def _check_length(parts: Parts, context: int) -> None:
         )
 
 
-def _next(pieces: queue.SimpleQueue[Piece | None]) -> Piece | None:
+def _next(pieces: queue.SimpleQueue[Piece | None], deadline: float | None) -> Piece | None:
+    """The next piece, None behind the last one, `_LATE` when there is none at the deadline."""
     while True:
+        wait = POLL_S if deadline is None else min(POLL_S, deadline - time.perf_counter())
         try:
-            return pieces.get(timeout=POLL_S)
+            return pieces.get(timeout=max(0.0, wait))
         except queue.Empty:
-            continue
+            if deadline is not None and time.perf_counter() >= deadline:
+                return _LATE
 
 
 def _parse_layers(gpu_layers: int | str) -> int | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from edgeai import changes, chunks, documents, followup, prompt, read, retrieve
+from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten
+from edgeai.budget import Budget, Costs
 from edgeai.config import Settings
 from edgeai.draft import Draft
 from edgeai.engines import Embedder, Reader
@@ -29,6 +30,7 @@ from edgeai.records import (
     Piece,
     Progress,
     ProgressCallback,
+    Prompt,
     Skipped,
     SyncReport,
     Turn,
@@ -233,6 +235,7 @@ class Engines:
     embedder: Embedder | None
     generator: Callable[[], TextGenerator | None]
     reader: Callable[[], Reader | None] = lambda: None
+    costs: Costs = field(default_factory=Costs)
 
 
 def ask(
@@ -248,6 +251,11 @@ def _ask(
     began = time.perf_counter()
     query = followup.rewrite_question(question, [_said(turn) for turn in history])
     reader = engines.reader()
+    if engines.embedder:
+        engines.embedder.load()
+    if reader:
+        reader.load()
+    budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
     found = retrieve.search(
         query,
         engines.store,
@@ -258,11 +266,9 @@ def _ask(
         where=where,
     )
     candidates = tuple(numbered(found.hits))
-    draft = Draft(
-        question, query, candidates[: settings.passages], found, began, settings.budget_ms or None, engines.embedder
-    )
+    draft = Draft(question, query, candidates[: settings.passages], found, began, budget, engines.embedder)
     if reader and candidates and found.trust >= read.READABLE:
-        draft = draft.read(reader, candidates, settings.passages)
+        draft = draft.read(reader, candidates, settings.passages, generating=settings.model != "none")
     return (yield from answer(draft, engines, settings, history))
 
 
@@ -281,23 +287,49 @@ def answer(
     generator = engines.generator()
     if generator is None:
         return draft.extractive(verdict, *(() if settings.model == "none" else ("no generator installed",)))
-    request = prompt.build_prompt(
-        draft.question,
-        draft.passages,
-        generator.spec.template,
-        count=generator.count_tokens,
-        context=min(settings.context, generator.spec.context),
-        max_tokens=settings.max_tokens,
-        history=history,
-        numbered=not generator.spec.independent,
-        hint=draft.hint() if generator.spec.independent else "",
-    )
+    waiting = time.perf_counter()
+    generator.load()
+    draft = draft.waited(time.perf_counter() - waiting)
+    request, draft = _request(draft, generator, settings, history)
+    if not request:
+        return draft.extractive(verdict, "no time to generate")
     pieces: list[Piece] = []
     sent = time.perf_counter()
-    for piece in generator.stream(request):
+    for piece in generator.stream(request, draft.budget.deadline):
         pieces.append(piece)
         yield piece
     return draft.generated(pieces, request.passages, verdict, generator.spec, sent)
+
+
+def _request(
+    draft: Draft, generator: TextGenerator, settings: Settings, history: Sequence[Turn]
+) -> tuple[Prompt | None, Draft]:
+    """The prompt with the passages there is time for, None when not even one fits; and the draft with what was cut."""
+    numbered_ = not generator.spec.independent
+
+    def laid_out(passages: Sequence[Passage]) -> Prompt:
+        return prompt.build_prompt(
+            draft.question,
+            passages,
+            generator.spec.template,
+            count=generator.count_tokens,
+            context=min(settings.context, generator.spec.context),
+            max_tokens=settings.max_tokens,
+            history=history,
+            numbered=numbered_,
+            hint=draft.hint() if generator.spec.independent else "",
+        )
+
+    if draft.budget.ms is None:
+        return laid_out(draft.passages), draft
+    rest = sum(generator.count_tokens(segment.text) for segment in laid_out(()).segments if segment.role != "prefix")
+    shown, cut = shorten.fit(
+        draft.passages,
+        draft.readings,
+        lambda passage: generator.missing([prompt.passage_text(passage, numbered=numbered_)])[0],
+        draft.budget.room(rest),
+    )
+    return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:

@@ -57,6 +57,10 @@ class OnnxReader:
             raise ModelRejected(f"The tokenizer {spec.tokenizer} has no [CLS] and [SEP]; choose another reader.")
         self._cls, self._sep = start, separator
 
+    def load(self) -> None:
+        """Load the model, where that was not done before."""
+        self._opened()
+
     def read(self, question: str, passages: Sequence[Passage]) -> tuple[Reading, ...]:
         """One reading for each passage, in the order given; it does not depend on the other passages.
 

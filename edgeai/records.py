@@ -258,6 +258,7 @@ class Piece:
     prefill_ms: float = 0.0  # until the prompt was evaluated
     first_token_ms: float = 0.0  # until the first piece was ready, counted from the call
     generate_ms: float = 0.0  # from the evaluated prompt to the end
+    forwards: int = 0  # of the model, in that time
 
 
 # answers ----------------------------------------------------------------------------------------------------------

@@ -52,6 +52,10 @@ class Sequential:
         """Go on with another LoRA adapter, "" for none; raises what `Llama.use` raises."""
         self.llama.use(adapter)
 
+    def knows(self, passage: Ids) -> bool:
+        """Whether a passage can be shown without computing it: never, its state depends on what stands before it."""
+        return False
+
     def reuse(self, parts: Parts) -> int:
         """Forget what the prompt has no use for; how many of its tokens are resident. To be called before `evaluate`.
 
@@ -100,6 +104,10 @@ class Independent:
         """Go on with another LoRA adapter, "" for none; raises what `Llama.use` raises."""
         if self.llama.use(adapter):
             self.clear()
+
+    def knows(self, passage: Ids) -> bool:
+        """Whether a passage can be shown without computing it."""
+        return passage in self._passages
 
     def reuse(self, parts: Parts) -> int:
         """Make room for a prompt; how many of its tokens are resident. To be called before `evaluate`.

@@ -54,7 +54,7 @@ def generator_spec(user_home: str) -> GeneratorSpec:
     """The default generator, pulled and built once in the user's own data directory (about 200 MB)."""
     import platformdirs
 
-    from edgeai.generate import quantise
+    from edgeai.quantise import quantise
     from edgeai.registry import Registry
 
     home = Path(user_home or platformdirs.user_data_dir("edgeai", appauthor=False))

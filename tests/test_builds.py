@@ -20,8 +20,8 @@ from edgeai import __version__, doctor
 from edgeai.cli import main
 from edgeai.config import Settings
 from edgeai.errors import DiskFull, ModelMissing, ModelRejected
-from edgeai.generate import quantise
 from edgeai.merge import merge
+from edgeai.quantise import quantise
 from edgeai.records import Progress
 from edgeai.registry import Registry
 from edgeai.registry.catalog import Catalog

@@ -13,9 +13,10 @@ from tiny_gguf import TEMPLATE, USER_DEFINED, write_tiny_gguf
 
 from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelMissing, ModelRejected, UsageProblem
-from edgeai.generate import LlamaGenerator, quantise
+from edgeai.generate import LlamaGenerator
 from edgeai.llama import Interrupted, Llama, library
 from edgeai.prompt import build_prompt, prefix_segments
+from edgeai.quantise import quantise
 from edgeai.records import Passage, Prompt, Segment
 
 SCRIPT = "ok:é€ 5😀"  # characters of 1, 2, 3 and 4 bytes, no byte twice
@@ -145,6 +146,25 @@ def test_cancelling_inside_the_prefill_takes_effect_at_once_and_leaves_a_usable_
         assert model.likeliest() == expected
     finally:
         model.close()
+
+
+def test_at_its_deadline_an_answer_is_cut_short(open_generator, spec):
+    generator = open_generator(spec)
+    prompt = prompt_for(generator, "Leave is 30 days. " * 20)
+    generator.load()
+    *_, last = generator.stream(prompt, time.perf_counter())
+    assert last.finish == "cancelled"
+    *_, last = generator.stream(prompt, time.perf_counter() + 60)
+    assert last.finish in ("stop", "length")
+
+
+def test_a_passage_costs_nothing_once_it_is_resident(open_generator, spec):
+    generator = open_generator(replace(spec, independent=True))
+    prompt = prompt_for(generator, "Leave is 30 days.", "Leave is 20 days.")
+    texts = [segment.text for segment in prompt.segments if segment.role == "passage"]
+    assert generator.missing(texts) == [generator.count_tokens(text) for text in texts]
+    list(generator.stream(prompt))
+    assert generator.missing(texts) == [0, 0]
 
 
 def test_four_threads_are_served_one_after_another(open_generator, spec):

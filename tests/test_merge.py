@@ -91,7 +91,7 @@ def test_metadata_is_kept_and_only_vectors_stay_in_full_precision(tmp_path: Path
 
 
 def test_a_quantised_base_is_merged_from_what_its_blocks_stand_for(tmp_path: Path, base: Path) -> None:
-    from edgeai.generate import quantise
+    from edgeai.quantise import quantise
 
     adapter = write_lora(tmp_path / "adapter.gguf")
     quantise(base, tmp_path / "small.gguf", "Q8_0")

@@ -32,7 +32,13 @@ class Scripted:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
-    def stream(self, request):
+    def load(self) -> None:
+        pass
+
+    def missing(self, texts):
+        return [self.count_tokens(text) for text in texts]
+
+    def stream(self, request, deadline=None):
         self.prompts.append("".join(segment.text for segment in request.segments))
         for word in self.says.split(" "):
             yield Piece(word + " ")
@@ -61,10 +67,10 @@ def names(paths) -> list[str]:
     return [Path(path).name for path in paths]
 
 
-def ask(assistant, docs, generator, question, **options):
+def ask(assistant, docs, generator, question, budget_ms=0, **options):
     assistant.sync(docs)
     engines = pipeline.Engines(assistant.open_store(), assistant.embedder, lambda: generator)
-    return pipeline.ask(question, engines, Settings(), **options)
+    return pipeline.ask(question, engines, Settings(budget_ms=budget_ms), **options)
 
 
 def test_sync_reports_what_changed_and_a_second_sync_does_nothing(assistant, docs):
@@ -163,6 +169,21 @@ def test_a_true_sentence_about_something_else_gives_way_to_the_one_that_was_aske
     answer = ask(assistant, docs, generator, "How many weeks of paid parental leave are there?").answer
     assert (answer.mode, answer.degraded) == ("extractive", ("not the best sentence",))
     assert "20 weeks" in answer.text
+
+
+def test_without_time_to_generate_the_passages_speak(assistant, docs):
+    generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    answer = ask(assistant, docs, generator, "How long is parental leave?", budget_ms=20).answer
+    assert answer.mode == "extractive"
+    assert answer.degraded[-1] == "no time to generate"
+    assert "20 weeks" in answer.text
+    assert not generator.prompts
+
+
+def test_with_time_enough_nothing_is_cut(assistant, docs):
+    generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    answer = ask(assistant, docs, generator, "How long is parental leave?", budget_ms=60_000).answer
+    assert (answer.mode, answer.degraded) == ("generated", ())
 
 
 def test_the_models_refusal_is_a_refusal(assistant, docs):

@@ -1,0 +1,125 @@
+"""How much of a question's time is left, and what the next stage may still do with it.
+
+Costs are rates of this machine, learnt from every answer. They foretell the usual, not the worst: beside a busy program
+a stage may take several times longer, which is why the deadline itself is enforced as well.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+SMOOTHING = 0.1  # of a new observation in the weighted means
+CAUTION = 1.0  # mean deviations that are added to a mean when something is planned
+OUTLIER = 4.0  # an observation counts as at most so many times the mean: a stalled machine is not a slow one
+
+# What a unit of work costs beside its size: the overhead of a call, in the unit's own measure.
+PAIR_OVERHEAD = 120  # characters: the question, the title, and the padding to the longest
+FORWARD_OVERHEAD = 4  # tokens
+
+# A generated answer needs at least this much, or reading more passages gains nothing.
+QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 45, 40, 8
+SPARE_FORWARDS = 3  # beyond the first, for words that no draft foretold
+FINISH_MS = 6.0  # citing, checking, and handing over
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Milliseconds per unit: exponentially weighted mean and mean absolute deviation (Jacobson, SIGCOMM 1988)."""
+
+    mean: float
+    deviation: float
+
+    def updated(self, observed: float) -> Rate:
+        """With one more observation."""
+        error = min(observed, OUTLIER * self.mean) - self.mean
+        return Rate(self.mean + SMOOTHING * error, self.deviation + SMOOTHING * (abs(error) - self.deviation))
+
+    @property
+    def careful(self) -> float:
+        """What to plan with."""
+        return self.mean + CAUTION * self.deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Milliseconds per character read, token prefilled and forward of a few tokens; defaults: two cores of 2.5 GHz."""
+
+    read: Rate = Rate(0.025, 0.005)
+    prefill: Rate = Rate(2.2, 0.4)
+    forward: Rate = Rate(15.0, 3.0)
+
+
+class Costs:
+    """The rates of this machine, kept up to date; safe to use from several threads."""
+
+    def __init__(self, rates: Rates | None = None) -> None:
+        self.rates = rates or Rates()
+        self._lock = threading.Lock()
+
+    def note(self, **observed: tuple[float, float]) -> None:
+        """What took how long: for each rate by name, (units, milliseconds); nothing is learnt from no units."""
+        with self._lock:
+            new = {
+                name: getattr(self.rates, name).updated(ms / units) for name, (units, ms) in observed.items() if units
+            }
+            self.rates = Rates(**{**{name: getattr(self.rates, name) for name in Rates.__slots__}, **new})
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """Plain JSON-ready values."""
+        return asdict(self.rates)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, float]]) -> Costs:
+        """The inverse of `as_dict`. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        rates = {name: Rate(float(values[name]["mean"]), float(values[name]["deviation"])) for name in Rates.__slots__}
+        if not all(0 < rate.mean < math.inf and 0 <= rate.deviation < math.inf for rate in rates.values()):
+            raise ValueError("rates must be positive")
+        return cls(Rates(**rates))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The time for one answer: `ms` milliseconds from `began` (`time.perf_counter()`), None for any time."""
+
+    ms: float | None
+    began: float
+    costs: Costs
+
+    @property
+    def deadline(self) -> float | None:
+        """The `time.perf_counter()` at which the model must be done."""
+        return None if self.ms is None else self.began + (self.ms - FINISH_MS) / 1000
+
+    def left(self) -> float:
+        """Milliseconds that may still be spent, at least 0; infinite without a limit."""
+        return math.inf if self.deadline is None else max(0.0, (self.deadline - time.perf_counter()) * 1000)
+
+    def pairs(self, lengths: Sequence[int], *, generating: bool) -> int:
+        """How many of the passages of these lengths (characters), best first, there is time to read.
+
+        At least one: without a reader's judgement there is nothing to refuse with.
+        """
+        rates = self.costs.rates
+        left = self.left() - (self._least_generation() if generating else 0.0)
+        count = 0
+        for length in lengths:
+            left -= rates.read.careful * (length + PAIR_OVERHEAD)
+            if left < 0 and count:
+                break
+            count += 1
+        return count
+
+    def room(self, others: int) -> float:
+        """How many tokens of passages there is time to compute, besides `others` that must be; negative for none."""
+        rates = self.costs.rates
+        left = self.left() - SPARE_FORWARDS * rates.forward.careful
+        return left / rates.prefill.careful - others - CHECKED_TOKENS - FORWARD_OVERHEAD
+
+    def _least_generation(self) -> float:
+        rates = self.costs.rates
+        tokens = QUESTION_TOKENS + SENTENCE_TOKENS + CHECKED_TOKENS + FORWARD_OVERHEAD
+        return tokens * rates.prefill.careful + SPARE_FORWARDS * rates.forward.careful

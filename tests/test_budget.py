@@ -1,0 +1,107 @@
+"""Time budgets: what is learnt about a machine, and what is planned with it."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeai import pace
+from edgeai.budget import Budget, Costs, Rate, Rates
+
+LENGTHS = st.lists(st.integers(0, 2_000), min_size=1, max_size=12)
+MS = st.floats(0, 2_000)
+
+
+def budget(ms: float | None, rates: Rates | None = None) -> Budget:
+    return Budget(ms, time.perf_counter(), Costs(rates))
+
+
+@given(LENGTHS)
+def test_without_a_limit_everything_fits(lengths):
+    unlimited = budget(None)
+    assert unlimited.pairs(lengths, generating=True) == len(lengths)
+    assert unlimited.room(100) == unlimited.left() == math.inf
+    assert unlimited.deadline is None
+
+
+@given(LENGTHS, MS, MS)
+def test_more_time_never_means_reading_less(lengths, some, more):
+    counts = [budget(some + extra).pairs(lengths, generating=True) for extra in (0, more)]
+    assert 1 <= counts[0] <= counts[1] <= len(lengths)
+
+
+@given(LENGTHS, MS)
+def test_generating_leaves_less_time_to_read(lengths, ms):
+    assert budget(ms).pairs(lengths, generating=True) <= budget(ms).pairs(lengths, generating=False)
+
+
+def test_what_fits_is_what_the_rates_say():
+    rates = Rates(read=Rate(0.1, 0), prefill=Rate(2, 0), forward=Rate(10, 0))
+    assert budget(106, rates).pairs([380] * 5, generating=False) == 1  # 50 ms each, and the clock has started
+    assert budget(166, rates).pairs([380] * 5, generating=False) == 3
+    assert 0 < 60 - budget(6 + 30 + 2 * (60 + 20 + 8 + 4), rates).room(20) < 5
+    assert budget(50, rates).room(100) < 0
+
+
+def test_a_budget_that_is_spent_leaves_nothing():
+    late = Budget(100, time.perf_counter() - 1, Costs())
+    assert late.left() == 0
+    assert late.room(0) < 0
+    assert late.pairs([500, 500], generating=True) == 1
+
+
+@given(st.lists(st.floats(0.5, 8), min_size=60, max_size=80))
+def test_rates_follow_what_is_observed(values):
+    rate = Rate(2.0, 0.5)
+    for value in values:
+        rate = rate.updated(value)
+    assert min(2.0, *values) <= rate.mean <= max(2.0, *values)
+    assert rate.careful >= rate.mean
+
+
+def test_rates_settle_and_one_stalled_answer_does_not_unsettle_them():
+    costs = Costs()
+    for _ in range(80):
+        costs.note(prefill=(100, 300.0), forward=(0, 50.0))
+    assert costs.rates.prefill.mean == pytest.approx(3.0, rel=0.01)
+    assert costs.rates.prefill.deviation < 0.05
+    assert costs.rates.forward == Rates().forward  # nothing was computed, so nothing is learnt
+    costs.note(prefill=(100, 60_000.0))
+    assert costs.rates.prefill.mean < 4.0
+
+
+def test_costs_are_kept_by_what_they_depend_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
+    costs = Costs()
+    costs.note(prefill=(10, 90.0))
+    pace.save("small", costs)
+    for number in range(pace.KEPT - 1):
+        pace.save(f"other {number}", Costs())
+    assert pace.load("small").rates == costs.rates
+    pace.save("one more", Costs())
+    assert pace.load("small").rates == Rates()  # the oldest goes
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"small": 3}'])
+def test_a_damaged_file_of_costs_is_as_good_as_none(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
+    (tmp_path / pace.FILE).write_text(text)
+    assert pace.load("small").rates == Rates()
+    pace.save("small", Costs())
+    assert pace.load("small").rates == Rates()
+
+
+def test_costs_can_be_kept():
+    costs = Costs()
+    costs.note(read=(1000, 40.0))
+    assert Costs.from_dict(costs.as_dict()).rates == costs.rates
+
+
+@pytest.mark.parametrize("values", [{}, {"read": 3}, Costs().as_dict() | {"read": {"mean": -1, "deviation": 0}}])
+def test_what_is_not_costs_is_refused(values):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Costs.from_dict(values)
