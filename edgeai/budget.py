@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 
 SMOOTHING = 0.1  # of a new observation in the weighted means
 CAUTION = 1.0  # mean deviations that are added to a mean when something is planned
@@ -20,7 +21,11 @@ OUTLIER = 4.0  # an observation counts as at most so many times the mean: a stal
 PAIR_OVERHEAD = 120  # characters: the question, the title, and the padding to the longest
 FORWARD_OVERHEAD = 4  # tokens
 
-# A generated answer needs at least this much, or reading more passages gains nothing.
+# Fewer passages are only read when there is no time for more: finding the right one is worth more than an answer in the
+# model's own words.
+ENOUGH_READ, LEAST_READ = 4, 2
+
+# What a generated answer takes at least.
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 45, 40, 8
 SPARE_FORWARDS = 3  # beyond the first, for words that no draft foretold
 FINISH_MS = 6.0  # citing, checking, and handing over
@@ -101,17 +106,19 @@ class Budget:
     def pairs(self, lengths: Sequence[int], *, generating: bool) -> int:
         """How many of the passages of these lengths (characters), best first, there is time to read.
 
-        At least one: without a reader's judgement there is nothing to refuse with.
+        Time for `generating` is kept free unless too few would be read then. `LEAST_READ` are read in any case:
+        without a reader's judgement there is nothing to refuse with.
         """
-        rates = self.costs.rates
-        left = self.left() - (self._least_generation() if generating else 0.0)
-        count = 0
-        for length in lengths:
-            left -= rates.read.careful * (length + PAIR_OVERHEAD)
-            if left < 0 and count:
-                break
-            count += 1
-        return count
+        left = self.left()
+        if generating:
+            count = self._readable(lengths, left - self._least_generation())
+            if count >= min(ENOUGH_READ, len(lengths)):
+                return count
+        return self._readable(lengths, left)
+
+    def _readable(self, lengths: Sequence[int], left: float) -> int:
+        costs = accumulate(self.costs.rates.read.careful * (length + PAIR_OVERHEAD) for length in lengths)
+        return max(sum(cost <= left for cost in costs), min(LEAST_READ, len(lengths)))
 
     def room(self, others: int) -> float:
         """How many tokens of passages there is time to compute, besides `others` that must be; negative for none."""
