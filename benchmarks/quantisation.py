@@ -112,7 +112,7 @@ def one_round(model: llama.Llama) -> dict[str, float]:
         found[f"prefill_{length}_tok_s"] = length / (time.perf_counter() - began)
     began = time.perf_counter()
     for _ in range(DECODED):
-        model.evaluate([model.likeliest()])
+        model.evaluate(model.likeliest())
     return found | {"decode_ms": (time.perf_counter() - began) * 1000 / DECODED}
 
 

@@ -139,7 +139,7 @@ def reply(llama: Llama, spec: GeneratorSpec, ability: Ability) -> str:
     llama.evaluate(tokens[kept:])
     said = b""
     for _ in range(ability.tokens):
-        token = llama.likeliest()
+        token = llama.likeliest()[0]
         if llama.is_end(token):
             break
         said += llama.piece(token)

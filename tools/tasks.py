@@ -14,9 +14,13 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from edgeai import followup, read
 from edgeai.cite import MARK
+from edgeai.config import DEFAULT_READER
+from edgeai.engines import Reader
 from edgeai.llama import Llama
 from edgeai.prompt import SYSTEM, build_prompt, is_refusal
+from edgeai.reader import OnnxReader
 from edgeai.records import ChatTemplate, GeneratorSpec, Segment
 from edgeai.registry import Registry
 from edgeai.scores import token_f1
@@ -43,10 +47,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Model:
-    """The base as the product runs it."""
+    """The base as the product runs it; `reader` gives the hints that a model of ours is shown."""
 
     spec: GeneratorSpec
     layout: Layout
+    reader: Reader | None = None
 
 
 def task_for(evidence: Evidence) -> Task:
@@ -66,10 +71,15 @@ def _described(name: str, schema: Mapping[str, Any]) -> str:
 
 
 def load_model(name_or_path: str) -> Model:
-    """Template and tokenizer of an installed model or a GGUF file; raises what `Registry.generator` raises."""
-    spec = Registry(offline=True).generator(name_or_path)
+    """Template and tokenizer of an installed model or a GGUF file, and the default reader where it is needed.
+
+    Raises what `Registry.generator` and `Registry.reader` raise.
+    """
+    registry = Registry(offline=True)
+    spec = registry.generator(name_or_path)
     llama = Llama(spec.model, spec.template.special_ids, threads=1, gpu_layers=0, context=64)
-    return Model(spec, Layout(spec.template, llama.tokenise, llama.piece, min(CONTEXT, spec.context)))
+    reader = OnnxReader(registry.reader(DEFAULT_READER)) if spec.independent else None
+    return Model(spec, Layout(spec.template, llama.tokenise, llama.piece, min(CONTEXT, spec.context)), reader)
 
 
 # prompts ------------------------------------------------------------------------------------------------------------
@@ -83,8 +93,9 @@ def text_segments(system: str, text: str, template: ChatTemplate) -> tuple[Segme
     return (*prefix, Segment(text.strip(), "question"), *suffix)
 
 
-def prompt_segments(example: Example, task: Task, layout: Layout) -> tuple[Segment, ...]:
+def prompt_segments(example: Example, task: Task, model: Model) -> tuple[Segment, ...]:
     """What the model is shown for one example."""
+    layout = model.layout
     if task.name != "grounded":
         return text_segments(task.system, example.text, layout.template)
     return build_prompt(
@@ -95,7 +106,14 @@ def prompt_segments(example: Example, task: Task, layout: Layout) -> tuple[Segme
         context=layout.context,
         max_tokens=ANSWER_TOKENS["grounded"],
         history=example.history,
+        numbered=not model.spec.independent,
+        hint=_hint(example, model.reader) if model.reader else "",
     ).segments
+
+
+def _hint(example: Example, reader: Reader) -> str:
+    query = followup.rewrite_question(example.text, example.history)
+    return read.hint(example.passages, reader.read(query, example.passages)) if example.passages else ""
 
 
 def as_group(examples: Sequence[Example], task: Task, model: Model, *, answered: bool = True) -> Group:
@@ -109,7 +127,7 @@ def as_group(examples: Sequence[Example], task: Task, model: Model, *, answered:
     for example in examples:
         parts: dict[str, list[int]] = {"prefix": [], "rest": []}
         seen = []
-        for segment in prompt_segments(example, task, model.layout):
+        for segment in prompt_segments(example, task, model):
             ids = model.layout.ids(segment.text, segment.special)
             if segment.role == "passage" and model.spec.independent:
                 bodies[segment.text] = ids
@@ -119,7 +137,8 @@ def as_group(examples: Sequence[Example], task: Task, model: Model, *, answered:
         prefix, row = parts["prefix"], parts["rest"]
         begins.append(len(row))
         used.append(seen)
-        rows.append([*row, *model.layout.ids(example.answer), model.layout.end] if answered else row)
+        wanted = MARK.sub("", example.answer) if model.spec.independent else example.answer  # sees no numbers to cite
+        rows.append([*row, *model.layout.ids(wanted), model.layout.end] if answered else row)
     lengths = torch.tensor([len(row) for row in rows])
     steps = torch.arange(int(lengths.max()))
     passages = list(bodies.values()) or [[0]]
