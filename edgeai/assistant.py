@@ -263,19 +263,13 @@ class Assistant:
     def _open_costs(self) -> Costs:
         with self._lock:
             if self._costs is None:
-                self._costs = pace.load(self._pace_key())
+                self._costs = pace.load(pace.key(self.settings))
             return self._costs
 
     def _keep_costs(self) -> None:
         if self._costs is not None:
-            pace.save(self._pace_key(), self._costs)
+            pace.save(pace.key(self.settings), self._costs)
             self._costs = None
-
-    def _pace_key(self) -> str:
-        """Whatever the speed of an answer depends on, besides the machine."""
-        return " ".join(
-            f"{name}={getattr(self.settings, name)}" for name in ("model", "reader", "threads", "gpu_layers")
-        )
 
     def _load_reader(self) -> OnnxReader | None:
         from edgeai.reader import OnnxReader

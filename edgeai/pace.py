@@ -10,10 +10,16 @@ import json
 from pathlib import Path
 
 from edgeai.budget import Costs
-from edgeai.config import data_dir
+from edgeai.config import Settings, data_dir
 
 FILE = "pace.json"
 KEPT = 8  # combinations of models and threads
+
+
+def key(settings: Settings) -> str:
+    """Whatever the speed of an answer depends on, besides the machine."""
+    deciding = ("model", "reader", "threads", "gpu_layers")
+    return " ".join(f"{name}={getattr(settings, name)}" for name in deciding)
 
 
 def load(key: str) -> Costs:

@@ -26,7 +26,7 @@ LAYERS = [
     ["quantise", "residence"],
     ["check", "generate", "retrieve"],
     ["draft"],
-    ["bench", "doctor", "pipeline"],
+    ["bench", "doctor", "pipeline", "tune"],
     ["transfer"],
     ["assistant"],
     ["cli", "__init__"],

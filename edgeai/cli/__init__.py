@@ -33,6 +33,7 @@ COMMANDS = {
     "search": "search",
     "status": "index",
     "sync": "index",
+    "tune": "tune",
 }
 
 
