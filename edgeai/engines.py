@@ -61,6 +61,9 @@ class Generator(Protocol):
     def missing(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each passage text are to be computed before it can be shown: none where it is known."""
 
+    def prepare(self, prompt: Prompt) -> None:
+        """Compute the passages of a prompt in the background, to be known when they are shown; any call stops it."""
+
     def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate lazily; closing the iterator stops the computation, also inside the prefill.
 

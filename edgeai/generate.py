@@ -68,6 +68,7 @@ class LlamaGenerator:
         self._worker = _Worker(load)
         # Runs when the object is collected or the interpreter exits; must not hold a reference to the object.
         self._finalizer = weakref.finalize(self, self._worker.stop)
+        self._preparing: Future[None] | None = None
 
     @property
     def notice(self) -> str:
@@ -76,26 +77,38 @@ class LlamaGenerator:
 
     def count_tokens(self, text: str) -> int:
         """Length of a text in the model's tokens, specials off."""
-        return self._worker.submit(lambda residence: len(residence.llama.tokenise(text))).result()
+        return self._submit(lambda residence: len(residence.llama.tokenise(text))).result()
 
     def warm(self, prefix: Sequence[Segment]) -> None:
         """Make the constant beginning of all prompts resident, so that the first question does not pay for it."""
-        self._worker.submit(partial(_warm, self.spec, prefix)).result()
+        self._submit(partial(_warm, self.spec, prefix)).result()
 
     def use(self, adapter: str) -> None:
         """Answer with the LoRA adapter in this GGUF file from the next prompt on, "" for none; the model stays loaded.
 
         Waits for running answers. Raises `ModelRejected` when the adapter does not fit the model; the one before stays.
         """
-        self._worker.submit(lambda residence: residence.use(adapter)).result()
+        self._submit(lambda residence: residence.use(adapter)).result()
 
     def load(self) -> None:
         """Wait until the model is loaded; raises what is wrong with it."""
-        self._worker.submit(lambda residence: None).result()
+        self._submit(lambda residence: None).result()
 
     def missing(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each passage text are to be computed before it can be shown: none where it is resident."""
-        return self._worker.submit(lambda residence: [_missing(residence, text) for text in texts]).result()
+        return self._submit(lambda residence: [_missing(residence, text) for text in texts]).result()
+
+    def _submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
+        """Queue what somebody waits for, before whatever nobody does."""
+        if self._preparing:
+            self._worker.abandon(self._preparing)
+            self._preparing = None
+        return self._worker.submit(job)
+
+    def prepare(self, prompt: Prompt) -> None:
+        """Compute the passages of a prompt in the background, to be resident when they are shown; any call stops it."""
+        if self.spec.independent:
+            self._preparing = self._worker.submit(partial(_prepare, self.spec, prompt))
 
     def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate while the result is iterated; closing the iterator stops the computation, also inside the prefill.
@@ -106,7 +119,7 @@ class LlamaGenerator:
         """
         began = time.perf_counter()
         pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
-        future = self._worker.submit(partial(_generate, self.spec, prompt, began, pieces.put))
+        future = self._submit(partial(_generate, self.spec, prompt, began, pieces.put))
         future.add_done_callback(lambda _: pieces.put(None))
         try:
             while (piece := _next(pieces, deadline)) is not None:
@@ -290,6 +303,18 @@ def _generate(
             forwards=max(0, forwards),
         )
     )
+    residence.keep()
+
+
+def _prepare(spec: GeneratorSpec, prompt: Prompt, residence: Residence) -> None:
+    """One passage after another, so that what is complete stays when the next is stopped."""
+    parts = _encode(residence.llama, spec, prompt.segments)
+    with contextlib.suppress(Interrupted):
+        for passage in parts.distinct:
+            part = Parts(parts.prefix, (passage,), ())
+            residence.reuse(part)
+            residence.evaluate(part)
+            residence.keep()
 
 
 def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | None) -> Iterator[list[int]]:

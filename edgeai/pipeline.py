@@ -25,12 +25,14 @@ from edgeai.records import (
     Answer,
     Chunk,
     Document,
+    GeneratorSpec,
     Hit,
     Passage,
     Piece,
     Progress,
     ProgressCallback,
     Prompt,
+    Segment,
     Skipped,
     SyncReport,
     Turn,
@@ -298,6 +300,8 @@ def answer(
     for piece in generator.stream(request, draft.budget.deadline):
         pieces.append(piece)
         yield piece
+    if draft.cut:
+        generator.prepare(replace(request, segments=_whole(draft, request, generator.spec)))
     return draft.generated(pieces, request.passages, verdict, generator.spec, sent)
 
 
@@ -330,6 +334,13 @@ def _request(
         draft.budget.room(rest),
     )
     return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
+
+
+def _whole(draft: Draft, request: Prompt, spec: GeneratorSpec) -> tuple[Segment, ...]:
+    """The prefix of a prompt and all passages of its draft, whole: those that the next question is likely to need."""
+    prefix = [segment for segment in request.segments if segment.role == "prefix"]
+    texts = (prompt.passage_text(passage, numbered=not spec.independent) for passage in draft.passages)
+    return (*prefix, *(Segment(text, "passage") for text in texts))
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:

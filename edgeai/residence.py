@@ -4,7 +4,8 @@ A model reads a prompt in one of two ways, and must have been trained for the se
 tokens before it, so what can be kept is the beginning that two prompts have in common. `Independent`: a passage sees
 the prefix and itself, all passages begin at the same position right behind the prefix, and what follows them sees
 everything and begins behind the longest. The state of a passage is then the same whatever stands beside it, so each can
-be kept and used again in any company and order. Nothing here knows what the tokens mean.
+be kept and used again in any company and order: in the cells of the context while there is room, and as a copy in
+memory. Nothing here knows what the tokens mean.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from dataclasses import dataclass
 
 from edgeai.errors import ContextTooLong, EdgeAIError, UsageProblem
 from edgeai.llama import BATCH, Llama, Span
+from edgeai.states import States
 
 Ids = tuple[int, ...]
 
-PREFIX, WORK, FIRST = 0, 1, 2  # sequences: the prefix, the current prompt, the first passage
+PREFIX, WORK, COPY, FIRST = 0, 1, 2, 3  # sequences: the prefix, the current prompt, what is copied, the first passage
 # Sequences for passages that stay resident; a prompt may show more. Decoding takes the same time with 1, 66 and 256
 # sequences; 66 take 12 MB more than 1, and 256 take 49 MB (135M, vocabulary of 49,152: a row of logits for each).
 PASSAGES = 64
 SEQUENCES = FIRST + PASSAGES
+# For copies: about 25 passages of 160 tokens at 22.5 KiB a token (135M, half precision). Putting one back takes 1 to 2
+# milliseconds, computing it 200 and more.
+COPIED_BYTES = 96_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,9 @@ class Sequential:
         """
         return self._go_on((*self._tokens(parts)[len(self.llama.resident) :], *draft), 1 + len(draft))
 
+    def keep(self) -> None:
+        """Nothing outlives its cells: what a token's state is depends on all before it."""
+
     def append(self, tokens: Ids) -> list[int]:
         """Go on with tokens of the answer; the likeliest next one after each."""
         return self._go_on(tokens, len(tokens))
@@ -94,8 +102,9 @@ class Independent:
     The context needs `SEQUENCES` sequences. When its cells run out, the passages not shown for longest are forgotten.
     """
 
-    def __init__(self, llama: Llama) -> None:
+    def __init__(self, llama: Llama, copied_bytes: int = COPIED_BYTES) -> None:
         self.llama = llama
+        self._copies = States(copied_bytes)
         self._prefix: Ids = ()
         self._passages: dict[Ids, int] = {}  # the sequence of each resident one, the one not shown for longest first
         self._end = 0  # position behind the current prompt
@@ -107,7 +116,7 @@ class Independent:
 
     def knows(self, passage: Ids) -> bool:
         """Whether a passage can be shown without computing it."""
-        return passage in self._passages
+        return passage in self._passages or passage in self._copies
 
     def reuse(self, parts: Parts) -> int:
         """Make room for a prompt; how many of its tokens are resident. To be called before `evaluate`.
@@ -124,7 +133,7 @@ class Independent:
         for passage in parts.distinct:
             if passage in self._passages:
                 self._passages[passage] = self._passages.pop(passage)  # now the one shown last
-        return len(self._prefix) + sum(len(passage) for passage in parts.passages if passage in self._passages)
+        return len(self._prefix) + sum(len(passage) for passage in parts.passages if self.knows(passage))
 
     def _make_room(self, parts: Parts) -> None:
         shown = set(parts.distinct)
@@ -151,10 +160,12 @@ class Independent:
             self._decode([Span(parts.prefix, 0, PREFIX)], logits=0)
             self._prefix = parts.prefix
         self.llama.share(PREFIX, WORK)
-        missing = [passage for passage in parts.distinct if passage not in self._passages]
         for passage in parts.distinct:
             if passage in self._passages:
                 self.llama.share(self._passages[passage], WORK, len(self._prefix))
+            elif passage in self._copies:
+                self._put_back(passage)
+        missing = [passage for passage in parts.distinct if passage not in self._passages]
         for start in range(0, len(missing), PASSAGES):
             self._add(missing[start : start + PASSAGES])
         self._end = len(self._prefix) + max(map(len, parts.passages), default=0)
@@ -169,27 +180,50 @@ class Independent:
         self._end -= count
         self.llama.remove(WORK, self._end)
 
+    def keep(self) -> None:
+        """Copy the state of every passage in the context, so that it outlives its cells. Takes 1 to 2 ms each."""
+        for passage, sequence in self._passages.items():
+            if passage and passage not in self._copies:
+                self.llama.share(sequence, COPY, len(self._prefix))
+                self._copies.add(passage, self.llama.save(COPY))
+                self.llama.remove(COPY)
+
     def clear(self) -> None:
         """Forget everything."""
         self.llama.clear()
+        self._copies.clear()
         self._prefix = ()
         self._passages.clear()
 
     def _add(self, passages: Sequence[Ids]) -> None:
         """Compute passages together and show them to the current prompt, which keeps their cells if they must go."""
-        while len(self._passages) + len(passages) > PASSAGES:
-            self._forget(next(iter(self._passages)))
-        used = set(self._passages.values())
-        unused = [sequence for sequence in range(FIRST, SEQUENCES) if sequence not in used]
-        placed = dict(zip(passages, unused, strict=False))
+        placed = dict(zip(passages, self._unused(len(passages)), strict=False))
         for sequence in placed.values():
-            self.llama.remove(sequence)  # an interrupted passage left the prefix in it
             self.llama.share(PREFIX, sequence)
         start = len(self._prefix)
         self._decode([Span(passage, start, sequence) for passage, sequence in placed.items()], logits=0)
         for sequence in placed.values():
             self.llama.share(sequence, WORK, start)
         self._passages |= placed
+
+    def _put_back(self, passage: Ids) -> None:
+        """Show a copied passage to the current prompt; a copy that does not go back is given up."""
+        (sequence,) = self._unused(1)
+        if self.llama.restore(sequence, self._copies.get(passage)):
+            self.llama.share(sequence, WORK, len(self._prefix))
+            self._passages[passage] = sequence
+        else:
+            self._copies.drop(passage)
+
+    def _unused(self, count: int) -> list[int]:
+        """Empty sequences, after the passages not shown for longest had to go if there were too few."""
+        while len(self._passages) + count > PASSAGES:
+            self._forget(next(iter(self._passages)))
+        used = set(self._passages.values())
+        unused = [sequence for sequence in range(FIRST, SEQUENCES) if sequence not in used][:count]
+        for sequence in unused:
+            self.llama.remove(sequence)  # an interrupted passage left the prefix in it
+        return unused
 
     def _forget(self, passage: Ids) -> None:
         self.llama.remove(self._passages.pop(passage))
@@ -198,7 +232,7 @@ class Independent:
         for part in _batches(tokens, wanted):
             self._decode([Span(part, self._end, WORK)], logits=wanted)
             self._end += len(part)
-        return self.llama.likeliest(wanted)
+        return self.llama.likeliest(wanted) if tokens else []
 
     def _decode(self, spans: Sequence[Span], *, logits: int) -> None:
         try:

@@ -18,7 +18,20 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only modules of earlier layers: read from top to bottom, nothing is used before it is explained.
 LAYERS = [
     ["errors", "records"],
-    ["changes", "config", "cores", "engines", "filters", "links", "reply", "scores", "sentences", "speculate", "terms"],
+    [
+        "changes",
+        "config",
+        "cores",
+        "engines",
+        "filters",
+        "links",
+        "reply",
+        "scores",
+        "sentences",
+        "speculate",
+        "states",
+        "terms",
+    ],
     ["cite", "followup", "prompt", "segments"],
     ["budget", "chunks", "merge", "onnxfile", "read"],
     ["pace", "shorten"],

@@ -167,6 +167,28 @@ def test_a_passage_costs_nothing_once_it_is_resident(open_generator, spec):
     assert generator.missing(texts) == [0, 0]
 
 
+def test_what_is_prepared_is_known_when_it_is_shown(open_generator, spec):
+    generator = open_generator(replace(spec, independent=True))
+    prompt = prompt_for(generator, "Leave is 30 days.", "Leave is 20 days.")
+    texts = [segment.text for segment in prompt.segments if segment.role == "passage"]
+    plain = answer(open_generator(replace(spec, independent=True)), prompt)
+    generator.prepare(prompt)
+    generator._preparing.result()
+    assert generator.missing(texts) == [0, 0]
+    assert answer(generator, prompt)[0] == plain[0]
+
+
+def test_a_question_does_not_wait_for_what_is_prepared(open_generator, spec):
+    generator = open_generator(replace(spec, independent=True))
+    generator.load()
+    long = prompt_for(generator, *(f"Office {number} has {number} keys. " * 6 for number in range(4)))
+    texts = [segment.text for segment in long.segments if segment.role == "passage"]
+    generator.prepare(long)
+    preparing = generator._preparing
+    assert generator.missing(texts)[-1] > 0
+    assert preparing.done()
+
+
 def test_four_threads_are_served_one_after_another(open_generator, spec):
     generator = open_generator(spec)
     prompts = [prompt_for(generator, text) for text in (LEAVE, POLICY, LEAVE + POLICY, "Nothing.")]

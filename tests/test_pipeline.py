@@ -38,6 +38,9 @@ class Scripted:
     def missing(self, texts):
         return [self.count_tokens(text) for text in texts]
 
+    def prepare(self, request):
+        self.prepared = [segment.text for segment in request.segments if segment.role == "passage"]
+
     def stream(self, request, deadline=None):
         self.prompts.append("".join(segment.text for segment in request.segments))
         for word in self.says.split(" "):
@@ -178,6 +181,17 @@ def test_without_time_to_generate_the_passages_speak(assistant, docs):
     assert answer.degraded[-1] == "no time to generate"
     assert "20 weeks" in answer.text
     assert not generator.prompts
+
+
+def test_passages_that_were_cut_are_prepared_whole_for_the_next_question(assistant, docs):
+    generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    generator.missing = lambda texts: [0 if "20 weeks" in text else 100_000 for text in texts]
+    answer = ask(
+        assistant, docs, generator, "How long is parental leave, and who books flights?", budget_ms=60_000
+    ).answer
+    assert answer.degraded == ("fewer passages",)
+    assert len(generator.prepared) == len(answer.passages) == 2
+    assert "Flights" not in generator.prompts[0]
 
 
 def test_with_time_enough_nothing_is_cut(assistant, docs):

@@ -262,6 +262,49 @@ def test_no_fewer_passages_go_than_prompt_and_answer_need(model):
         assert residence.reuse(replace(parts_of(), passages=tuple(others[:3]))) == len(PREFIX) + kept * size
 
 
+def test_a_copy_is_as_good_as_what_it_was_copied_from(model):
+    residence = fresh(model)
+    random = np.random.default_rng(7)
+    others = [tuple(random.integers(3, 250, 60).tolist()) for _ in range(4)]
+    firsts = []
+    for shown in others:
+        firsts.append(ask(residence, replace(parts_of(), passages=(shown,)))[1])
+        residence.keep()
+    for shown, first in zip(others, firsts, strict=True):  # three of four fit
+        assert residence.knows(shown)
+        cached, again = ask(residence, replace(parts_of(), passages=(shown,)))
+        assert cached == len(PREFIX) + 60
+        assert np.array_equal(again, first)
+    both = replace(parts_of(), passages=(others[3], others[0]))
+    assert close(ask(residence, both)[1], forward(both))
+
+
+def test_copies_take_no_more_memory_than_they_may(model):
+    model.resume()
+    model.clear()
+    residence = Independent(model, copied_bytes=0)
+    ask(residence, parts_of(1))
+    residence.keep()
+    residence.reuse(replace(parts_of(2, 3, 4, 5), answer=CONTEXT - len(parts_of(2, 3, 4, 5))))
+    assert not residence.knows(TEXTS[1])
+
+
+def test_another_prefix_makes_copies_useless(model):
+    residence = fresh(model)
+    ask(residence, parts_of(1))
+    residence.keep()
+    ask(residence, parts_of(2, prefix=PREFIX[:-1]))
+    assert not residence.knows(TEXTS[1])
+
+
+def test_a_copy_that_does_not_go_back_is_computed_again(model):
+    residence = fresh(model)
+    residence._copies.add(TEXTS[1], b"not a state")
+    _, found = ask(residence, parts_of(1))
+    assert close(found, forward(parts_of(1)))
+    assert TEXTS[1] not in residence._copies
+
+
 def test_a_failure_of_the_engine_leaves_a_usable_residence(model):
     residence, parts = fresh(model), parts_of(1, 2)
     ask(residence, parts)
@@ -372,6 +415,8 @@ def test_after_any_questions_logits_are_those_of_the_definition(model, asked):
             model.stop_at = stop_at
             found = ask(residence, parts)[1]
             assert close(found, forward(parts))
+            if room % 2:
+                residence.keep()
             residence.append((9,))
             assert close(model.logits(), forward(parts, (9,)))
         except ContextTooLong:
