@@ -17,6 +17,7 @@ LEFT, RIGHT = 64, 24  # margins of the plots with a vertical axis
 MOST_BINS = 30
 SERIES = ("first", "second")  # CSS classes of the curves, in order
 LANE = 34  # height of one bar with its gap
+LABEL = 130  # room for one label
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def distribution(values: Sequence[float], marks: Mapping[str, float], budget: fl
             f'height="{height}"><title>{label}</title></rect>'
         )
     lines = [_mark(scale(value), top - 18, bottom, f"{name} {value:.0f}") for name, value in marks.items()]
-    parts = [_axis(scale, bottom), *bars, *lines, _budget(scale, budget, top, bottom)]
+    parts = [_axis(scale, bottom), *_counts(most, top, bottom), *bars, *lines, _budget(scale, budget, top, bottom)]
     return _svg(bottom + 44, f"Distribution of {len(values)} answer times", parts)
 
 
@@ -67,13 +68,13 @@ def cumulative(curves: Mapping[str, Sequence[float]], budget: float | None) -> s
     top, bottom = 40, 280
     reach = max(max(values) for values in curves.values())
     scale = Scale(0, max(reach, budget or 0) * 1.02)
-    parts = [_axis(scale, bottom), *(_level(share, top, bottom) for share in (0.25, 0.5, 0.75, 0.95, 1.0))]
+    levels = [_level(share, top, bottom) for share in (0.25, 0.5, 0.75, 0.95, 1.0)]
+    parts = [_axis(scale, bottom), *levels, _budget(scale, budget, top, bottom)]
     for (name, values), series in zip(curves.items(), SERIES, strict=False):
         parts.append(f'<path class="curve {series}" d="{_steps(values, scale, top, bottom)}"/>')
         x, y = scale(sorted(values)[len(values) // 2]), (top + bottom) / 2
         if len(curves) > 1:
             parts.append(_text(x + 8, y + 16, name, f"name {series}"))
-    parts.append(_budget(scale, budget, top, bottom))
     return _svg(bottom + 44, "Share of answers complete after so many milliseconds", parts)
 
 
@@ -82,14 +83,13 @@ def waterfall(stages: Mapping[str, float], budget: float | None) -> str:
     total = sum(stages.values())
     scale = Scale(0, max(total, budget or 0) * 1.08, left=110)
     bottom = 34 + LANE * len(stages)
-    parts, begin = [_axis(scale, bottom)], 0.0
+    parts, begin = [_axis(scale, bottom), _budget(scale, budget, 24, bottom)], 0.0
     for lane, (name, value) in enumerate(stages.items()):
         y, left, right = 32 + LANE * lane, scale(begin), scale(begin + value)
         parts.append(_text(100, y + 16, name, "lane", "end"))
         parts.append(f'<rect class="bar" x="{left}" y="{y}" width="{max(right - left, 1.5):.1f}" height="22"/>')
         parts.append(_beside(left, right, y + 16, f"{value:.1f} ms, {value / total:.0%}"))
         begin += value
-    parts.append(_budget(scale, budget, 24, bottom))
     return _svg(bottom + 44, "Mean time of each stage", parts)
 
 
@@ -114,7 +114,7 @@ def shares(parts_of_one: Mapping[str, float]) -> str:
     for name, share in parts_of_one.items():
         width = share * WIDTH
         parts.append(f'<rect class="{name}" x="{left:.1f}" y="0" width="{width:.1f}" height="26"/>')
-        if width > 120:
+        if width > LABEL:
             parts.append(_text(left + 10, 18, f"{name} {share:.0%}", "inside"))
         left += width
     return _svg(26, "Outcomes: " + ", ".join(f"{name} {share:.0%}" for name, share in parts_of_one.items()), parts)
@@ -138,10 +138,16 @@ def _axis(scale: Scale, y: float, unit: str = "ms") -> str:
     return line + "".join(ticks) + _text(scale.right, y + 36, unit, "label", "end")
 
 
-def _level(share: float, top: float, bottom: float) -> str:
+def _counts(most: int, top: float, bottom: float) -> list[str]:
+    """Grid lines at round numbers of answers."""
+    step = max(1, round(round_step(most, 4)))
+    return [_level(count / most, top, bottom, str(count)) for count in range(step, most + 1, step)]
+
+
+def _level(share: float, top: float, bottom: float, label: str = "") -> str:
     y = round(bottom - (bottom - top) * share, 1)
     line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-    return line + _text(LEFT - 8, y + 4, f"{share:.0%}", "label", "end")
+    return line + _text(LEFT - 8, y + 4, label or f"{share:.0%}", "label", "end")
 
 
 def _mark(x: float, top: float, bottom: float, label: str) -> str:
@@ -156,14 +162,16 @@ def _budget(scale: Scale, budget: float | None, top: float, bottom: float) -> st
 def _limit(x: float, top: float, bottom: float, label: str) -> str:
     """A dashed line, its label on the side where there is room."""
     line = f'<line class="limit" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
-    if x > WIDTH - 110:
+    if x > WIDTH - LABEL:
         return line + _text(x - 5, top + 6, label, "limit-label", "end")
     return line + _text(x + 5, top + 6, label, "limit-label")
 
 
 def _beside(left: float, right: float, y: float, label: str) -> str:
-    """A label behind a bar, or before it when it would leave the drawing."""
-    if right > WIDTH - RIGHT - 110:
+    """A label inside a bar that is long enough, else behind it, or before it when it would leave the drawing."""
+    if right - left > LABEL:
+        return _text(left + 10, y, label, "inside")
+    if right > WIDTH - LABEL:
         return _text(left - 8, y, label, "label", "end")
     return _text(right + 8, y, label, "label")
 

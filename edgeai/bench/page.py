@@ -36,6 +36,7 @@ p { margin: .25rem 0; } .soft, .label, dt { color: var(--soft); }
 section { padding: 1.1rem 1.25rem; margin: 0 0 1rem; } section > p { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; } svg { display: block; width: 100%; min-width: 34rem; height: auto; margin-top: .75rem; }
 svg text { font-size: 13px; fill: var(--ink); } svg .label { fill: var(--soft); } svg .lane { font-size: 14px; }
+svg .label, svg .limit-label, svg .name { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 .bar, .generated { fill: var(--main); } .late, .extractive { fill: var(--other); } .refused { fill: var(--quiet); }
 svg .inside { fill: var(--card); font-weight: 600; } .axis, .tick { stroke: var(--soft); }
 .grid { stroke: var(--line); } .mark { stroke: var(--soft); stroke-dasharray: 2 3; }
@@ -93,7 +94,8 @@ def _head(record: Mapping[str, Any]) -> str:
         f"{report['answers']} complete answers</small></div><p>{_verdict(report)} "
         f'<span class="soft">95 % interval {low:,.0f} to {high:,.0f} ms</span></p></header>'
         f'<div class="tiles">{_tiles(record)}</div>'
-        f'<section><h2>Outcomes</h2><div class="scroll">{charts.shares(outcomes)}</div>{_degraded(report)}</section>'
+        f"<section><h2>Outcomes</h2><p>{_outcomes(report, outcomes)}</p>"
+        f'<div class="scroll">{charts.shares(outcomes)}</div></section>'
     )
 
 
@@ -123,14 +125,17 @@ def _tiles(record: Mapping[str, Any]) -> str:
     return "".join(f'<div class="tile"><b>{value}</b><span>{name}</span></div>' for name, value in tiles.items())
 
 
-def _degraded(report: Mapping[str, Any]) -> str:
+def _outcomes(report: Mapping[str, Any], outcomes: Mapping[str, float]) -> str:
+    said = ", ".join(f"{name} {share:.0%}" for name, share in outcomes.items())
     reasons = ", ".join(f"{reason} {share:.0%}" for reason, share in report["degraded"].items())
-    return f'<p class="soft">Degraded: {escape(reasons)}</p>' if reasons else ""
+    return escape(f"{said}. Degraded: {reasons or 'none'}.")
 
 
 def _waterfall_note(record: Mapping[str, Any]) -> str:
     mean = record["report"]["stages"]["total"]["mean"]
-    return f"Stages of the mean answer, {mean:,.1f} ms; “other” is everything between them."
+    return (
+        f"Stages of the mean answer, {mean:,.1f} ms; “other” is what lies between them, checks and the choice of words."
+    )
 
 
 def _distribution_note(record: Mapping[str, Any]) -> str:
