@@ -90,7 +90,7 @@ def alternately(
 ) -> Callable[[str], tuple[First, Second]]:
     """A function that asks both; each goes before the other every second time.
 
-    Whatever slows the machine down hits both alike, and so does what the one before leaves in its caches.
+    Whatever slows the machine down hits both alike, and so does what the other leaves in the caches of the system.
     """
     turns = cycle((True, False))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgeai.errors import UsageProblem
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
     from edgeai.bench.plain import PlainStack
+    from edgeai.config import Settings
     from edgeai.records import Progress
 
 GATE_FAILED = 3
@@ -66,7 +67,8 @@ def bench_command(
 
     --cold times `edgeai ask` from process start to end; files stay in the system's page cache. --compare plain puts
     the same model file, index and answer length through llama-cpp-python with its own defaults (no adapter; threads =
-    physical cores), alternating which goes first; memory is not reported then, as both share the process.
+    physical cores), alternating which goes first. Every pair counts, also where edgeai refused without generating.
+    Memory is not reported then, as both share the process.
 
     \b
     --json prints {"machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report", "times_ms",
@@ -97,7 +99,7 @@ def bench_command(
         if gate:
             enough = len(earlier["times_ms"]["total"]) if earlier else None
             bench.require_gate(len(asked) - warmup, assistant.settings.budget_ms or None, enough)
-        record = _measure(assistant, asked, warmup, repeat, _plain_stack(assistant) if compare else None)
+        record = _measure(assistant, asked, warmup, repeat, compare=compare is not None)
     record["cold"] = _cold(fresh, assistant) if fresh else None
     record["baseline"] = with_baseline(record, earlier).as_dict() if earlier else None
     for line in assistant.notices:
@@ -123,27 +125,28 @@ def _questions(file: TextIO | None, assistant: Assistant, count: int) -> list[st
     return found[:count]
 
 
-def _plain_stack(assistant: Assistant) -> PlainStack:
-    """The stack to compare with, over the assistant's own search and model file."""
-    from edgeai.assistant import open_registry
+@contextmanager
+def _plain_stack(settings: Settings, index: Path) -> Iterator[PlainStack]:
+    """The stack to compare with, over a search of its own: a shared one would remember the question's embedding."""
+    from edgeai.assistant import Assistant, open_registry
     from edgeai.bench.plain import PASSAGES, PlainStack
 
-    settings = assistant.settings
     if settings.model == "none":
         raise UsageProblem("There is nothing to compare without a language model; leave out '--model none'.")
     spec = open_registry(offline=True, allow_unverified=settings.allow_unverified).generator(settings.model)
-    return PlainStack(
-        spec,
-        lambda question: assistant.search(question, limit=PASSAGES),
-        max_tokens=settings.max_tokens,
-        threads=settings.threads or None,
-    )
+    with Assistant(index, settings=settings) as searching:
+        stack = PlainStack(
+            spec,
+            lambda question: searching.search(question, limit=PASSAGES),
+            max_tokens=settings.max_tokens,
+            threads=settings.threads or None,
+        )
+        with closing(stack):
+            yield stack
 
 
-def _measure(
-    assistant: Assistant, asked: Sequence[str], warmup: int, repeat: int, stack: PlainStack | None
-) -> dict[str, Any]:
-    """The record of one warm run, of two systems in turns when there is another."""
+def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: int, *, compare: bool) -> dict[str, Any]:
+    """The record of one warm run, of two systems in turns to `compare` them."""
     from edgeai import bench
     from edgeai.bench import machine, plain
     from edgeai.bench.compare import alternately
@@ -153,8 +156,8 @@ def _measure(
     ask = meter.metered(lambda question: assistant.ask(question).answer)
     run = partial(bench.run, asked, warmup=warmup, repeat=repeat, progress=_count)
     theirs = None
-    if stack:
-        with closing(stack):
+    if compare:
+        with _plain_stack(assistant.settings, assistant.index) as stack:
             pairs = run(alternately(ask, stack.ask))
         answers = [ours for ours, _ in pairs]
         theirs = plain.summarise(stack.setup, [other for _, other in pairs], [one.timings.total for one in answers])
@@ -168,7 +171,7 @@ def _measure(
         "report": bench.summarise(answers, budget_ms=assistant.settings.budget_ms or None).as_dict(),
         "times_ms": bench.times_ms(answers),
         "resources": {
-            "peak_memory_bytes": None if stack else machine.peak_memory(),
+            "peak_memory_bytes": None if compare else machine.peak_memory(),
             "joules_per_answer": round(mean(joules), 3) if joules else None,
         },
         "cold": None,
