@@ -1,27 +1,27 @@
-"""The bench counts right, never asks twice, and its gate means something."""
+"""The bench counts right, never asks twice, and its gate means something.
+
+Statistics, comparisons, the plain stack, fresh processes and the page have tests of their own in test_bench_parts.py.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from tiny_gguf import write_tiny_gguf
 
 from edgeai import bench
 from edgeai.assistant import Assistant
+from edgeai.bench.questions import make_questions, read_questions
 from edgeai.cli import main
 from edgeai.errors import NothingToIndex, UsageProblem
 from edgeai.records import Answer, Timings
 
 COLOURS = ("amber", "violet", "crimson", "teal", "ochre", "indigo", "scarlet", "olive")
+QUICK = ("-m", "none", "--reader", "none")
 ANIMALS = ("badger", "heron", "otter", "lynx", "falcon", "walrus", "beetle", "marten")
-
-milliseconds = st.floats(0.01, 1e6)
 
 
 def run(*arguments: object) -> Result:
@@ -55,21 +55,7 @@ def index(docs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# statistics
-
-
-@settings(deadline=None)
-@given(st.lists(milliseconds, min_size=1, max_size=300), st.floats(0, 1))
-def test_percentiles_are_those_of_numpy(values, share):
-    assert math.isclose(bench.percentile(values, share), np.percentile(values, share * 100), rel_tol=1e-9)
-
-
-@settings(deadline=None)
-@given(st.lists(milliseconds, min_size=1, max_size=50))
-def test_percentiles_are_ordered_and_lie_among_the_values(values):
-    spread = bench.spread(values)
-    assert min(values) <= spread.p50 <= spread.p95 <= spread.p99 <= max(values)
-    assert spread.count == len(values)
+# the report
 
 
 def test_a_stage_is_measured_over_the_answers_in_which_it_ran():
@@ -78,7 +64,7 @@ def test_a_stage_is_measured_over_the_answers_in_which_it_ran():
     assert report.stages["total"].count == 3
     assert "prefill" not in report.stages
     assert report.tokens == {"prompt": 200, "output": 10}
-    assert (report.refused, report.extractive) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert (report.generated, report.extractive, report.refused) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
 
 def test_degradations_are_counted_by_kind():
@@ -95,7 +81,13 @@ def test_the_budget_is_held_against_the_95th_percentile(budget, met, within):
 def test_the_report_is_plain_json():
     report = bench.summarise([answer(12.3456)], budget_ms=300.0)
     record = json.loads(json.dumps(report.as_dict()))
-    assert record["stages"]["total"] == {"count": 1, "mean": 12.35, "p50": 12.35, "p95": 12.35, "p99": 12.35}
+    names = ("p50", "p90", "p95", "p99")
+    assert record["stages"]["total"] == {
+        "count": 1,
+        "mean": 12.35,
+        **dict.fromkeys(names, 12.35),
+        "intervals": {name: [12.35, 12.35] for name in names},
+    }
     assert record["met"] is True
 
 
@@ -127,10 +119,14 @@ def test_a_warm_up_that_leaves_nothing_is_refused():
         bench.run(["a", "b"], lambda question: answer(1), warmup=2)
 
 
-@pytest.mark.parametrize(("questions", "budget"), [(99, 300.0), (100, None)])
-def test_a_gate_without_a_budget_or_enough_questions_is_refused(questions, budget):
+@pytest.mark.parametrize(("questions", "budget", "baseline"), [(99, 300.0, None), (100, None, None), (100, 300.0, 99)])
+def test_a_gate_without_a_budget_enough_questions_or_enough_of_a_baseline_is_refused(questions, budget, baseline):
     with pytest.raises(UsageProblem):
-        bench.require_gate(questions, budget)
+        bench.require_gate(questions, budget, baseline)
+
+
+def test_a_baseline_takes_the_place_of_a_budget():
+    bench.require_gate(100, None, 100)
 
 
 # questions
@@ -138,20 +134,20 @@ def test_a_gate_without_a_budget_or_enough_questions_is_refused(questions, budge
 
 def test_questions_are_read_from_lines_and_objects_without_repetition():
     lines = ["How long?\n", '{"question": "Who?", "id": 3}\n', "\n", "How long?\n"]
-    assert bench.read_questions(lines) == ["How long?", "Who?"]
+    assert read_questions(lines) == ["How long?", "Who?"]
 
 
 @pytest.mark.parametrize("line", ['{"q": 1}', '{"question": " "}', '{"question": 3}', "{cut"])
 def test_a_bad_object_is_named_by_its_line(line):
     with pytest.raises(UsageProblem, match="Line 2"):
-        bench.read_questions(["fine", line])
+        read_questions(["fine", line])
 
 
 def test_questions_from_an_index_are_distinct_repeatable_and_spread_over_it(index):
     with Assistant(index, model="none") as assistant:
         store = assistant.open_store()
-        questions = bench.make_questions(store, 30)
-        assert questions == bench.make_questions(store, 30)
+        questions = make_questions(store, 30)
+        assert questions == make_questions(store, 30)
     assert len(set(questions)) == 30
     assert all(any(colour in question for question in questions) for colour in COLOURS)
 
@@ -160,7 +156,7 @@ def test_an_empty_index_makes_no_questions(tmp_path):
     with Assistant(tmp_path / "i.db", model="none") as assistant:
         store = assistant.open_store(create=True)
         with pytest.raises(NothingToIndex, match="edgeai sync"):
-            bench.make_questions(store, 5)
+            make_questions(store, 5)
 
 
 # the command
@@ -170,8 +166,11 @@ def test_the_command_prints_the_documented_object(index):
     result = run("--index", index, "-m", "none", "-n", 12, "--warmup", 2, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
-    keys = ["machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report"]
-    assert list(record) == keys
+    keys = ["machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report", "times_ms", "resources"]
+    assert list(record) == [*keys, "cold", "plain", "baseline"]
+    assert [len(times) for times in record["times_ms"].values()] == [12, 12]
+    assert record["resources"]["peak_memory_bytes"] is None or record["resources"]["peak_memory_bytes"] > 20e6
+    assert record["cold"] is record["plain"] is record["baseline"] is None
     assert record["machine"]["versions"]["edgeai"]
     assert record["index"]["chunks"] > 0
     report = record["report"]
@@ -194,9 +193,74 @@ def test_the_gate_exits_3_when_the_budget_is_missed_and_0_when_it_is_met(index, 
     lines = (f"Which {animal} ledger is in the {colour} cabinet?\n" for colour in COLOURS for animal in ANIMALS)
     more = (f"Who opened the {colour} {animal} drawer?\n" for colour in COLOURS for animal in ANIMALS)
     (tmp_path / "q.txt").write_text("".join([*lines, *more]))
-    arguments = ("--index", index, "-m", "none", "--questions", tmp_path / "q.txt", "--gate")
+    arguments = ("--index", index, *QUICK, "--questions", tmp_path / "q.txt", "--gate")
     assert run(*arguments, "--budget", 1).exit_code == 3
     assert run(*arguments, "--budget", 600000).exit_code == 0
+
+
+def test_a_run_is_compared_with_an_earlier_one(index, tmp_path):
+    arguments = ("--index", index, *QUICK, "-n", 10, "--warmup", 1)
+    earlier = json.loads(run(*arguments, "--json").stdout)
+    earlier["times_ms"]["total"] = [total * 100 for total in earlier["times_ms"]["total"]]
+    earlier["index"]["chunks"] += 1
+    (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+    result = run(*arguments, "--baseline", tmp_path / "earlier.json", "--html", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert "faster" in result.stdout
+    assert "index.chunks" in result.stdout
+    assert "Beside the baseline" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_the_gate_judges_the_baseline_instead_of_the_budget(index, tmp_path):
+    lines = (f"Which {one} {two} {colour} drawer?\n" for colour in COLOURS for one in ANIMALS for two in ANIMALS[:2])
+    (tmp_path / "q.txt").write_text("".join(lines))
+    arguments = ("--index", index, *QUICK, "--questions", tmp_path / "q.txt", "--budget", 1)
+    earlier = json.loads(run(*arguments, "--json").stdout)
+    measured = earlier["times_ms"]["total"]
+    for factor, code in ((0.01, 3), (100, 0)):
+        earlier["times_ms"]["total"] = [total * factor for total in measured]
+        (tmp_path / "earlier.json").write_text(json.dumps(earlier))
+        assert run(*arguments, "--gate", "--baseline", tmp_path / "earlier.json").exit_code == code
+
+
+def test_cold_answers_take_longer_than_the_answer_inside_them(index):
+    result = run("--index", index, *QUICK, "-n", 3, "--warmup", 1, "--cold", 2, "--json")
+    assert result.exit_code == 0, result.output
+    cold = json.loads(result.stdout)["cold"]
+    assert (cold["processes"], cold["page_cache"]) == (2, "not dropped")
+    assert cold["wall"]["p50"] > cold["answer"]["p50"] > 0
+
+
+def test_the_plain_stack_is_asked_the_same_questions(index, tmp_path):
+    spec = write_tiny_gguf(tmp_path / "tiny.gguf")
+    arguments = ("--index", index, "--allow-unverified", "-m", spec.model, "--reader", "none", "-n", 4, "--warmup", 1)
+    result = run(*arguments, "--compare", "plain", "--json")
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    plain = record["plain"]
+    assert plain["stages"]["total"]["count"] == record["report"]["answers"] == 4
+    assert plain["setup"]["max_tokens"] == record["settings"]["max_tokens"]
+    assert set(plain["speedup"]) == {"pairs", "p50", "p95"}
+    assert record["resources"]["peak_memory_bytes"] is None
+
+
+def test_there_is_nothing_to_compare_without_a_model(index):
+    result = run("--index", index, "-m", "none", "--compare", "plain")
+    assert result.exit_code == 2
+    assert "--model none" in result.stderr
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(index, tmp_path):
+    result = run("--index", index, *QUICK, "-n", 2, "--warmup", 0, "--html", tmp_path / "no" / "page.html")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+
+
+def test_a_baseline_without_times_is_one_sentence(index, tmp_path):
+    (tmp_path / "b.json").write_text("{}")
+    result = run("--index", index, "-m", "none", "--baseline", tmp_path / "b.json")
+    assert result.exit_code == 2
+    assert "--json" in result.stderr
 
 
 def test_the_gate_refuses_before_measuring(index):

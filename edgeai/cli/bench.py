@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from edgeai.cli.options import index_options, model_options, open_assistant
+from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
-    from edgeai.bench import Report
+    from edgeai.bench.plain import PlainStack
+    from edgeai.config import Settings
     from edgeai.records import Progress
 
 GATE_FAILED = 3
@@ -27,58 +33,170 @@ GATE_FAILED = 3
 @click.option("-n", "--number", type=click.IntRange(1), default=100, show_default=True, help="Questions to measure.")
 @click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Unmeasured questions before.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds over the same questions.")
-@click.option("--gate", is_flag=True, help="Exit 3 when the 95th percentile misses the budget.")
+@click.option("--cold", type=click.IntRange(1), metavar="N", help="Also answer N questions in a fresh process each.")
+@click.option("--compare", type=click.Choice(["plain"]), help="Also ask llama-cpp-python's chat completion, in turns.")
+@click.option("--baseline", type=click.File("r", encoding="utf-8-sig"), metavar="FILE", help="Earlier --json output.")
+@click.option("--gate", is_flag=True, help="Exit 3 when p95 misses the budget or, with --baseline, got worse.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page with plots."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @index_options
 @model_options
 def bench_command(
-    questions: TextIO | None, number: int, warmup: int, repeat: int, gate: bool, as_json: bool, **flags: Any
+    questions: TextIO | None,
+    number: int,
+    warmup: int,
+    repeat: int,
+    cold: int | None,
+    compare: str | None,
+    baseline: TextIO | None,
+    gate: bool,
+    html: Path | None,
+    as_json: bool,
+    **flags: Any,
 ) -> None:
     """Ask many questions in one warm process and show the percentiles of every stage.
 
-    Every question is asked once, because a repeated one is answered from warm caches. --gate needs at least 100
-    different questions. With '--model none' nothing is generated.
+    Every question is asked once, because a repeated one is answered from warm caches. With '--model none' nothing is
+    generated. All intervals are 95 % bootstrap intervals.
+
+    --gate needs at least 100 different questions. It exits 3 when p95 misses the budget. With --baseline the budget is
+    not judged, as on a noisy machine it cannot be; instead it exits 3 when p95 is beyond doubt over 1.1 times the
+    baseline's (the whole interval of the ratio).
+
+    --cold times `edgeai ask` from process start to end; files stay in the system's page cache. --compare plain puts
+    the same model file, index and answer length through llama-cpp-python with its own defaults (no adapter; threads =
+    physical cores), alternating which goes first. Every pair counts, also where edgeai refused without generating.
+    Memory is not reported then, as both share the process.
 
     \b
-    --json prints {"machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report"};
-    "report" holds "answers", "questions", "stages" (for each: "count", "mean", "p50", "p95", "p99" in ms), the shares
-    "refused", "extractive" and "degraded", mean "tokens", "budget_ms", "within_budget" (a share) and "met".
+    --json prints {"machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report", "times_ms",
+    "resources", "cold", "plain", "baseline"}, the last three null when not asked for. All times are in ms.
+    "report" holds "answers", "questions", "stages" (for each: "count", "mean", "p50", "p90", "p95", "p99",
+    "intervals" with [low, high] of each percentile), the shares "generated", "extractive", "refused" and "degraded",
+    mean "tokens", "budget_ms", "within_budget" (a share) and "met".
+    "times_ms" holds "total" and "first_token" of every answer, "resources" "peak_memory_bytes" and
+    "joules_per_answer" of the processor package (null where the system does not say).
+    "cold" holds "processes", "page_cache", and like stages "wall" and "answer".
+    "plain" holds "setup", "stages", "pieces" (mean, about tokens), "times_ms" and "speedup": "pairs" (geometric
+    mean), "p50" and "p95", each with "value" and "interval"; above 1 edgeai is faster.
+    "baseline" holds the ratios "p50" and "p95" (below 1 is faster now) with "value", "interval" and "verdict",
+    "regressed", and "different": what was not the same in both runs.
     """
     from edgeai import bench
-    from edgeai.cli import console
+    from edgeai.bench.compare import read_baseline, with_baseline
+    from edgeai.cli import bench_view, console
     from edgeai.cli.index import sync_docs
 
+    earlier = read_baseline(baseline.read()) if baseline else None
     docs = flags["docs"]
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
         assistant.warm()
-        asked = _questions(questions, assistant, warmup + number)
-        budget = assistant.settings.budget_ms or None
+        asked = _questions(questions, assistant, (cold or 0) + warmup + number)
+        fresh, asked = asked[: cold or 0], asked[cold or 0 :]
         if gate:
-            bench.require_gate(len(asked) - warmup, budget)
-        answers = bench.run(
-            asked, lambda question: assistant.ask(question).answer, warmup=warmup, repeat=repeat, progress=_count
-        )
-        report = bench.summarise(answers, budget_ms=budget)
-        record = _record(assistant, warmup, repeat, report)
+            enough = len(earlier["times_ms"]["total"]) if earlier else None
+            bench.require_gate(len(asked) - warmup, assistant.settings.budget_ms or None, enough)
+        record = _measure(assistant, asked, warmup, repeat, compare=compare is not None)
+    record["cold"] = _cold(fresh, assistant) if fresh else None
+    record["baseline"] = with_baseline(record, earlier).as_dict() if earlier else None
     for line in assistant.notices:
         console.notice(line)
     if as_json:
         console.print_json(record)
     else:
-        _show(record, report)
-    if gate and not report.met:
+        bench_view.show(record)
+    if html:
+        _write_page(html, record)
+    passed = not record["baseline"]["regressed"] if earlier else record["report"]["met"]
+    if gate and not passed:
         raise SystemExit(GATE_FAILED)
 
 
 def _questions(file: TextIO | None, assistant: Assistant, count: int) -> list[str]:
-    from edgeai import bench
+    from edgeai.bench.questions import make_questions, read_questions
     from edgeai.cli import console
 
-    found = bench.read_questions(file) if file else bench.make_questions(assistant.open_store(), count)
+    found = read_questions(file) if file else make_questions(assistant.open_store(), count)
     if len(found) < count:
         console.notice(f"There are only {len(found)} different questions, warm-up included, instead of {count}.")
     return found[:count]
+
+
+@contextmanager
+def _plain_stack(settings: Settings, index: Path) -> Iterator[PlainStack]:
+    """The stack to compare with, over a search of its own: a shared one would remember the question's embedding."""
+    from edgeai.assistant import Assistant, open_registry
+    from edgeai.bench.plain import PASSAGES, PlainStack
+
+    if settings.model == "none":
+        raise UsageProblem("There is nothing to compare without a language model; leave out '--model none'.")
+    spec = open_registry(offline=True, allow_unverified=settings.allow_unverified).generator(settings.model)
+    with Assistant(index, settings=settings) as searching:
+        stack = PlainStack(
+            spec,
+            lambda question: searching.search(question, limit=PASSAGES),
+            max_tokens=settings.max_tokens,
+            threads=settings.threads or None,
+        )
+        with closing(stack):
+            yield stack
+
+
+def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: int, *, compare: bool) -> dict[str, Any]:
+    """The record of one warm run, of two systems in turns to `compare` them."""
+    from edgeai import bench
+    from edgeai.bench import machine, plain
+    from edgeai.bench.compare import alternately
+    from edgeai.bench.statistics import mean
+
+    meter = machine.EnergyMeter()
+    ask = meter.metered(lambda question: assistant.ask(question).answer)
+    run = partial(bench.run, asked, warmup=warmup, repeat=repeat, progress=_count)
+    theirs = None
+    if compare:
+        with _plain_stack(assistant.settings, assistant.index) as stack:
+            pairs = run(alternately(ask, stack.ask))
+        answers = [ours for ours, _ in pairs]
+        theirs = plain.summarise(stack.setup, [other for _, other in pairs], [one.timings.total for one in answers])
+    else:
+        answers = run(ask)
+    joules = meter.joules[warmup:]
+    return {
+        **_conditions(assistant),
+        "warmup": warmup,
+        "repeat": repeat,
+        "report": bench.summarise(answers, budget_ms=assistant.settings.budget_ms or None).as_dict(),
+        "times_ms": bench.times_ms(answers),
+        "resources": {
+            "peak_memory_bytes": None if compare else machine.peak_memory(),
+            "joules_per_answer": round(mean(joules), 3) if joules else None,
+        },
+        "cold": None,
+        "plain": theirs,
+        "baseline": None,
+    }
+
+
+def _conditions(assistant: Assistant) -> dict[str, Any]:
+    from edgeai.bench import machine
+
+    status, settings = assistant.status(), assistant.settings
+    return {
+        "machine": machine.describe(),
+        "model": settings.model,
+        "embedder": status["maker"]["embedder"],
+        "index": {name: status[name] for name in ("documents", "chunks", "bytes")},
+        "settings": asdict(settings),
+    }
+
+
+def _cold(questions: Sequence[str], assistant: Assistant) -> dict[str, Any]:
+    from edgeai.bench import cold
+
+    return cold.summarise(cold.run(questions, assistant.index, assistant.settings, _count))
 
 
 def _count(step: Progress) -> None:
@@ -87,54 +205,14 @@ def _count(step: Progress) -> None:
 
     if console.err().is_terminal:
         end = "\n" if step.done == step.total else ""
-        console.err().file.write(f"\r{step.done}/{step.total} questions{end}")
+        console.err().file.write(f"\r{step.done}/{step.total} {step.unit}{end}")
         console.err().file.flush()
 
 
-def _record(assistant: Assistant, warmup: int, repeat: int, report: Report) -> dict[str, Any]:
-    from edgeai import bench
+def _write_page(path: Path, record: dict[str, Any]) -> None:
+    from edgeai.bench import page
 
-    status, settings = assistant.status(), assistant.settings
-    return {
-        "machine": bench.describe_machine(),
-        "model": settings.model,
-        "embedder": status["maker"]["embedder"],
-        "index": {name: status[name] for name in ("documents", "chunks", "bytes")},
-        "settings": asdict(settings),
-        "warmup": warmup,
-        "repeat": repeat,
-        "report": report.as_dict(),
-    }
-
-
-def _show(record: dict[str, Any], report: Report) -> None:
-    from rich.table import Table
-
-    from edgeai.cli import console
-
-    machine, index = record["machine"], record["index"]
-    console.say(f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['system']}, Python {machine['python']}")
-    console.say(f"{record['model']} · {index['documents']} documents, {index['chunks']} chunks")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("ms")
-    for column in ("p50", "p95", "p99", "mean", "answers"):
-        table.add_column(column, justify="right")
-    for name, times in report.stages.items():
-        values = (times.p50, times.p95, times.p99, times.mean)
-        style = "bold" if name == "total" else ""
-        table.add_row(name.replace("_", " "), *(f"{value:.1f}" for value in values), str(times.count), style=style)
-    console.out().print(table)
-    console.say(_shares(report))
-    if record["repeat"] > 1:
-        console.say("Questions were repeated, so part of this was answered from warm caches.", "yellow")
-    if report.budget_ms is not None:
-        verdict, style = ("met", "green") if report.met else ("missed", "bold red")
-        late = f"{report.within_budget:.0%} of answers within it"
-        console.say(f"Budget of {report.budget_ms:g} ms at p95: {verdict}, {late}", style)
-
-
-def _shares(report: Report) -> str:
-    parts = [f"{report.answers} answers", f"refused {report.refused:.0%}", f"extractive {report.extractive:.0%}"]
-    parts += [f"{reason} {share:.0%}" for reason, share in report.degraded.items()]
-    parts += [f"{mean:.0f} {name} tokens" for name, mean in report.tokens.items()]
-    return " · ".join(parts)
+    try:
+        path.write_text(page.render(record), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(f"{path} cannot be written ({error.strerror}); name another file with --html.") from error
