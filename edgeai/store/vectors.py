@@ -3,12 +3,12 @@
 SQLite keeps the vectors; scanning them there costs 8 ms at 10,000 chunks and 800 ms at a million. So a process holds a
 copy of them, made at its first search and followed block by block as the index changes:
 
-- up to `EXACT_BYTES` the vectors themselves (32,768 of 384 dimensions): one matrix product, exact;
+- up to `EXACT_BYTES` the vectors themselves (32,768 of 384 dimensions): one product with each, exact;
 - beyond that their signs, 48 bytes a vector: the scan by bits, `RESCORED` candidates by an estimate, and their exact
-  cosines from SQLite. This finds at least 98 of 100 of the true ten best (benchmarks/scale.py).
+  cosines from SQLite. Measured, this finds 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
 
-The crossover is where reading candidates from SQLite (about 5 ms, at any size) costs less than one more matrix product,
-and where the matrix would no longer fit beside the models.
+The crossover is where reading candidates from SQLite (about 5 ms, at any size) costs less than the products do,
+and where the vectors would no longer fit beside the models.
 
 What is held only proposes: every chunk that is returned had its cosine read from the index in the same snapshot, with
 the caller's filter in the query. What was deleted, or carries another label, cannot come back from memory.
@@ -190,7 +190,7 @@ def _unchanged(blocks: Ids, ids: Ids, old: _Held) -> tuple[codes.Positions, code
 def _closest(matrix: Vectors, allowed: Any, vector: Vectors, count: int) -> codes.Positions:
     """Positions of the `count` allowed rows with the largest product, in no order."""
     with np.errstate(all="ignore"):  # a damaged file may hold what is not a number; it is never close
-        products = matrix @ vector
+        products = np.vecdot(matrix, vector)  # on this thread: those of `@` would spin beside the models for a while
     products[~(allowed & np.isfinite(products))] = -np.inf
     found: codes.Positions = np.arange(len(products))
     if count < len(products):
