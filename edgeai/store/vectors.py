@@ -7,8 +7,8 @@ copy of them, made at its first search and followed block by block as the index 
 - beyond that their signs, 48 bytes a vector: the scan by bits, `RESCORED` candidates by an estimate, and their exact
   cosines from SQLite. Measured, this finds 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
 
-The crossover is where reading candidates from SQLite (about 5 ms, at any size) costs less than the products do,
-and where the vectors would no longer fit beside the models.
+Memory sets the crossover: 48 MiB fit beside the models. Time would set it later, where the products cost more than the
+estimate and the look-ups of the candidates in SQLite, about 8 ms at any size.
 
 What is held only proposes: every chunk that is returned had its cosine read from the index in the same snapshot, with
 the caller's filter in the query. What was deleted, or carries another label, cannot come back from memory.
