@@ -81,5 +81,5 @@ def estimates(codes: Codes, positions: Positions, query: Vectors) -> Vectors:
     block, within = np.divmod(positions, codes.shape[2])
     chosen = np.ascontiguousarray(codes[block, :, within])
     bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=len(query))
-    products: Vectors = bits.astype(np.float32) @ query
+    products: Vectors = np.vecdot(bits.astype(np.float32), query)  # on this thread, as in `vectors`
     return products

@@ -100,8 +100,9 @@ class VectorMemory:
             return []
         with self._database.snapshot():
             held, allowed = self._current(where)
-            candidates = held.closest(vector, allowed, limit)
-            cosines = queries.similarities(self._database, vector, candidates.tolist(), where=where)
+            # In the order of the file: in that of likeness, the look-ups take twice as long.
+            candidates = np.sort(held.closest(vector, allowed, limit)).tolist()
+            cosines = queries.similarities(self._database, vector, candidates, where=where)
         return sorted(cosines.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
     def _current(self, where: Filter) -> tuple[_Held, codes.Mask]:
