@@ -8,7 +8,7 @@ copy of them, made at its first search and followed block by block as the index 
   cosines from SQLite. Measured, this finds 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
 
 Memory sets the crossover: 48 MiB fit beside the models. Time would set it later, where the products cost more than the
-estimate and the look-ups of the candidates in SQLite, about 8 ms at any size.
+estimate and the look-ups of the candidates in SQLite, about 7 ms at any size.
 
 What is held only proposes: every chunk that is returned had its cosine read from the index in the same snapshot, with
 the caller's filter in the query. What was deleted, or carries another label, cannot come back from memory.
