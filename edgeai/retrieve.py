@@ -12,9 +12,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 from edgeai.engines import Embedder
 from edgeai.filters import EVERYTHING, Filter
@@ -59,6 +60,8 @@ class _Found:
 
     keyword: Ranked = ()
     nearest: Ranked = ()
+    frequencies: Mapping[str, int] = field(default_factory=dict)  # of the question's terms, in chunks
+    chunks: int = 0  # in the index
     cosines: Mapping[int, float] = field(default_factory=dict)
     trust: float = 0.0
     embed_ms: float = 0.0
@@ -93,7 +96,7 @@ def search(
         if len(stored) == len(best_first):
             break  # otherwise a sync replaced one of these documents since they were found
     chosen = _select(scores, stored, limit, per_document)
-    coverage = _coverage(terms, chosen, store, where)
+    coverage = _coverage(terms, chosen, found)
     elapsed = (time.perf_counter() - began) * 1000
     best_cosine = found.nearest[0][1] if found.nearest else 0.0
     return Retrieval(_hits(chosen, found), coverage, best_cosine, found.embed_ms, elapsed - found.embed_ms, found.trust)
@@ -137,19 +140,31 @@ def _find(
     question: str, terms: Sequence[str], store: Store, embedder: Embedder | None, candidates: int, where: Filter
 ) -> _Found:
     if embedder is None:
-        return _Found(store.matching(terms, limit=candidates, where=where))
-    matching = _pool(os.getpid()).submit(store.matching, terms, limit=candidates, where=where)
+        return _keywords(terms, store, candidates, where)
+    pool = _pool(os.getpid())
+    matching = pool.submit(_keywords, terms, store, candidates, where)
+    loading = pool.submit(store.load_vectors)
+    jobs: tuple[Future[Any], ...] = (matching, loading)
     try:
         began = time.perf_counter()
         vector = embedder.embed_query(question)
         embed_ms = (time.perf_counter() - began) * 1000
+        loading.result()
         nearest = store.nearest(vector, limit=candidates, where=where)
     finally:
-        wait((matching,))  # also when this raises: the caller may close the store next
-    keyword = matching.result()
+        wait(jobs)  # also when this raises: the caller may close the store next
+    found = matching.result()
     cosines = dict(nearest)
-    cosines |= store.similarities(vector, [i for i, _ in keyword if i not in cosines], where=where)
-    return _Found(keyword, nearest, cosines, language_trust(question, embedder.count_tokens), embed_ms)
+    cosines |= store.similarities(vector, [i for i, _ in found.keyword if i not in cosines], where=where)
+    trust = language_trust(question, embedder.count_tokens)
+    return replace(found, nearest=nearest, cosines=cosines, trust=trust, embed_ms=embed_ms)
+
+
+def _keywords(terms: Sequence[str], store: Store, candidates: int, where: Filter) -> _Found:
+    """All that the keyword index has to say; needs no embedder, so it runs beside it."""
+    frequencies = store.document_frequency(terms, where=where)
+    keyword = store.matching(terms, limit=candidates, where=where, frequencies=frequencies)
+    return _Found(keyword, frequencies=frequencies, chunks=store.count_chunks())
 
 
 @lru_cache(maxsize=1)
@@ -240,13 +255,14 @@ def _hits(chosen: Iterable[_Chosen], found: _Found) -> tuple[Hit, ...]:
 # How much of the question was found -------------------------------------------------------------------------------
 
 
-def _coverage(terms: Sequence[str], chosen: Sequence[_Chosen], store: Store, where: Filter) -> float:
+def _coverage(terms: Sequence[str], chosen: Sequence[_Chosen], found: _Found) -> float:
     """The largest share of the question's terms, weighted by rarity, that one of the hits holds."""
     if not chosen:
         return 0.0
-    total = store.count_chunks()
-    frequencies = store.document_frequency(terms, where=where)
-    weights = {term: math.log1p((max(0, total - held) + 0.5) / (held + 0.5)) for term, held in frequencies.items()}
+    total = found.chunks
+    weights = {
+        term: math.log1p((max(0, total - held) + 0.5) / (held + 0.5)) for term, held in found.frequencies.items()
+    }
     forms = {term: frozenset(words(term)) for term in terms}
     return max(_share(weights, forms, one) for one in chosen)
 

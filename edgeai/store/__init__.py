@@ -7,7 +7,7 @@ callers for what a chunk is and what a vector means; it checks only that they ar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from edgeai.records import Chunk, Document
 from edgeai.store import integrity, queries, schema
 from edgeai.store.database import Database, create_file, damaged
 from edgeai.store.queries import StoredChunk
+from edgeai.store.vectors import VectorMemory
 from edgeai.store.writes import Entry, delete, reword, unit_vectors
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Store:
     def __init__(self, database: Database, maker: Maker) -> None:
         self._database = database
         self._maker = maker
+        self._memory = VectorMemory(database, maker.dimension)
 
     # opening ----------------------------------------------------------------------------------------------------------
 
@@ -242,16 +244,32 @@ class Store:
 
     # searching --------------------------------------------------------------------------------------------------------
 
-    def matching(self, terms: Sequence[str], *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
-        """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first."""
-        return queries.matching(self._database, terms, limit=limit, where=where)
+    def matching(
+        self,
+        terms: Sequence[str],
+        *,
+        limit: int,
+        where: Filter = EVERYTHING,
+        frequencies: Mapping[str, int] | None = None,
+    ) -> list[tuple[int, float]]:
+        """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first.
+
+        With `frequencies` (as from `document_frequency`) a large index is not scored as a whole: chunks that hold only
+        frequent terms may be left out, as long as there are `limit` others.
+        """
+        return queries.matching(self._database, terms, limit=limit, where=where, frequencies=frequencies)
 
     def nearest(self, vector: Vectors, *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
         """Chunks closest to a unit vector, float32, shape (dimension,): (chunk id, cosine), best first.
 
-        At most `queries.MAX_NEAREST`. Raises `ValueError` for a vector that does not fit.
+        Exact up to about 30,000 chunks; beyond, single ones may be missed (`edgeai.store.vectors`). Cosines are exact.
+        Raises `ValueError` for a vector that does not fit.
         """
-        return queries.nearest(self._database, self._query(vector), limit=limit, where=where)
+        return self._memory.nearest(self._query(vector), limit=limit, where=where)
+
+    def load_vectors(self) -> None:
+        """Bring what `nearest` keeps in memory up to date now, so that the next search need not wait for it."""
+        self._memory.load()
 
     def similarities(
         self, vector: Vectors, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING

@@ -106,6 +106,18 @@ class Database:
         return self.rows(sql, bindings)[0][0]
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All queries of this block, on this thread, see one state of the index."""
+        with translated(self.path), self.connection():
+            yield
+
+    def stamp(self) -> tuple[int, int]:
+        """Two numbers that change for this thread when anything in the file was changed, by whomever."""
+        with translated(self.path):
+            connection = self.connection()
+            return int(connection.pragma("data_version")), connection.total_changes()
+
+    @contextmanager
     def transaction(self) -> Iterator[apsw.Connection]:
         """A write transaction: committed and synced to disk when the block ends, undone when it raises."""
         with self.writing() as connection:

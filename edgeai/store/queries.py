@@ -1,4 +1,4 @@
-"""The questions an index answers: by words, by vector, and what a chunk's id stands for.
+"""The questions SQLite answers: by words, how close given chunks are, and what a chunk's id stands for.
 
 Reading only. Every function that takes `where` sees nothing but the documents it allows, so that a restricted caller
 cannot learn of others. Scores of the two searches are on different scales; joining them is the caller's business.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
 CONTEXT_WEIGHT = 2.0  # of a word in title or headings, for BM25
 BODY_WEIGHT = 1.0
-MAX_NEAREST = 4096  # sqlite-vec 0.1.9 accepts no larger k
+# Scoring costs 0.8 us for every chunk that holds a term, reading on without scoring a twentieth of that. So only chunks
+# that hold one of the rarest terms are scored, about this many, and more only where they are too few for the list.
+SCORED = 10_000
+MORE_SCORED = 4  # times as many at every further attempt
 
 _OF_CHUNK = "JOIN chunks ON chunks.id = fts.rowid JOIN documents ON documents.id = chunks.document_id"
 _GLOB_SET = re.compile(r"\[(?P<negated>!?+)(?P<members>\]?+[^\]]*)\]|\[")
@@ -46,12 +51,45 @@ class StoredChunk:
 
 
 def matching(
-    database: Database, terms: Sequence[str], *, limit: int, where: Filter = EVERYTHING
+    database: Database,
+    terms: Sequence[str],
+    *,
+    limit: int,
+    where: Filter = EVERYTHING,
+    frequencies: Mapping[str, int] | None = None,
 ) -> list[tuple[int, float]]:
-    """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first."""
-    query = quote_terms(terms)
-    if not query or limit < 1:
-        return []
+    """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first.
+
+    With `frequencies`, how many chunks hold each term, chunks that hold only frequent terms may be left out, as long as
+    there are `limit` others; scores are the same.
+    """
+    found: list[tuple[int, float]] = []
+    if not quote_terms(terms) or limit < 1:
+        return found
+    for query, times in keyword_queries(terms, frequencies or {}):
+        found = [(row, score / times) for row, score in _ranked(database, query, limit, where)]
+        if len(found) >= limit:
+            break
+    return found
+
+
+def keyword_queries(terms: Sequence[str], frequencies: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """FTS5 queries that score more and more chunks, up to all that hold a term, each with its factor on BM25.
+
+    FTS5 adds up BM25 over all strings of a query. To require a rare term without counting it more than others, every
+    term is written twice: "(rare) AND (rare OR frequent OR frequent)" scores twice what "rare OR frequent" does.
+    """
+    held = sorted((term for term in terms if frequencies.get(term)), key=lambda term: frequencies[term])
+    sums = [*accumulate(frequencies[term] for term in held)]
+    room, count = SCORED, 0
+    while (count := max(count + 1, bisect_right(sums, room))) < len(held):
+        rare, frequent = held[:count], held[count:]
+        yield f"({quote_terms(rare)}) AND ({quote_terms((*rare, *frequent, *frequent))})", 2
+        room *= MORE_SCORED
+    yield quote_terms(terms), 1
+
+
+def _ranked(database: Database, query: str, limit: int, where: Filter) -> list[tuple[int, float]]:
     condition, values = visible(where)
     join, restriction = (_OF_CHUNK, f"AND {condition}") if condition else ("", "")
     # `ORDER BY rank LIMIT` lets FTS5 sort before anything is joined.
@@ -62,29 +100,39 @@ def matching(
     return [(row[0], row[1]) for row in database.rows(sql, (query, *values, limit))]
 
 
-def nearest(database: Database, vector: Vectors, *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
-    """Chunks closest to a unit vector, shape (dimension,): (chunk id, cosine), best first; at most `MAX_NEAREST`."""
-    if limit < 1:
-        return []
-    condition, values = visible(where)
-    restriction = f"AND rowid IN ({_chunk_ids(condition)})" if condition else ""
-    sql = f"SELECT rowid, distance FROM vectors WHERE embedding MATCH ? AND k = ? {restriction} ORDER BY distance"
-    found = database.rows(sql, (vector.tobytes(), min(limit, MAX_NEAREST), *values))
-    return [(row[0], _cosine(row[1])) for row in found]
-
-
 def similarities(
     database: Database, vector: Vectors, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING
 ) -> dict[int, float]:
     """Cosine of a unit vector with each of these chunks; ids that are gone or not visible are left out."""
     condition, values = visible(where)
-    restriction = f"AND wanted.value IN ({_chunk_ids(condition)})" if condition else ""
     # CROSS JOIN keeps this order: one look-up an id, where `rowid IN (...)` would read all vectors.
+    documents = """
+        CROSS JOIN chunks ON chunks.id = wanted.value CROSS JOIN documents ON documents.id = chunks.document_id"""
     sql = f"""
         SELECT vectors.rowid, vec_distance_l2(vectors.embedding, ?)
-        FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.rowid = wanted.value WHERE true {restriction}"""
+        FROM json_each(?) AS wanted {documents if condition else ""}
+        CROSS JOIN vectors ON vectors.rowid = wanted.value WHERE {condition or "true"}"""
     found = database.rows(sql, (vector.tobytes(), _json_ids(chunk_ids), *values))
+    if any(distance is None for _, distance in found):  # SQLite's form of what is not a number
+        raise damaged(database.path, "a vector is not made of numbers")
     return {row[0]: _cosine(row[1]) for row in found}
+
+
+def visible_ranges(database: Database, where: Filter) -> list[tuple[int, int]] | None:
+    """First and last chunk id of every document a filter allows, in order; None when it allows everything.
+
+    The chunks of a document are written at once and never one by one, so no id between its first and last belongs to
+    another document.
+    """
+    condition, values = visible(where)
+    if not condition:
+        return None
+    found = database.rows(
+        "SELECT min(chunks.id), max(chunks.id) FROM documents CROSS JOIN chunks ON chunks.document_id = documents.id "
+        f"WHERE {condition} GROUP BY documents.id ORDER BY 1",
+        values,
+    )
+    return [(row[0], row[1]) for row in found]
 
 
 def hydrate(database: Database, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING) -> dict[int, StoredChunk]:
@@ -212,10 +260,6 @@ def _glob_set(match: re.Match[str]) -> str:
         return "^"
     # "^" must not come first: it is repeated after a member, for a range after the range's end.
     return f"[{members[2]}{members}]" if members[1] == "-" and len(members) > 2 else f"[{members[1:]}^]"
-
-
-def _chunk_ids(condition: str) -> str:
-    return f"SELECT chunks.id FROM documents JOIN chunks ON chunks.document_id = documents.id WHERE {condition}"
 
 
 def _json_ids(chunk_ids: Iterable[int]) -> str:

@@ -1,0 +1,85 @@
+"""Vectors as one bit a dimension: small enough to scan by the million, good enough to say which ones to read.
+
+A code holds the signs of a vector. The Hamming distance of two codes follows their angle (Charikar, "Similarity
+estimation techniques from rounding algorithms", STOC 2002), and a question need not be rounded at all: its product with
+a code's signs (+1, -1) orders candidates better than any distance between two codes. Neither is a cosine: both only
+choose what is worth looking up. Pure functions on arrays; they do not know where vectors come from.
+
+Codes come in blocks: uint64, shape (blocks, words, vectors a block), so that one word of many vectors lies together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from edgeai.records import Vectors
+
+    Codes = npt.NDArray[np.uint64]
+    Mask = npt.NDArray[np.bool_]
+    Positions = npt.NDArray[np.intp]
+
+WORD = 64  # bits
+# Candidates by Hamming distance for each one that is kept by the estimate; twice as many find nothing more.
+WIDER = 10
+SCANNED_BLOCKS = 128  # at a time: their codes (786 kB at 384 dimensions) stay in the second-level cache
+UNREACHABLE = np.iinfo(np.uint16).max
+
+
+def words(dimension: int) -> int:
+    """64-bit words of a code."""
+    return -(-dimension // WORD)
+
+
+def encode(vectors: Vectors) -> Codes:
+    """The codes of vectors of shape (blocks, vectors a block, dimension)."""
+    blocks, size, dimension = vectors.shape
+    signs = np.zeros((blocks, size, words(dimension) * WORD // 8), np.uint8)
+    packed = np.packbits(vectors > 0, axis=2)
+    signs[:, :, : packed.shape[2]] = packed
+    return np.ascontiguousarray(signs.view(np.uint64).transpose(0, 2, 1))
+
+
+def closest(codes: Codes, allowed: Mask, query: Vectors, count: int) -> Positions:
+    """Positions, counted through all blocks, of the `count` allowed vectors that are likely closest, in no order.
+
+    `allowed` has shape (blocks, vectors a block), `query` (dimension,).
+    """
+    near = smallest(distances(codes, allowed, query), count * WIDER)
+    near = near[allowed.reshape(-1)[near]]
+    if len(near) <= count:
+        return near
+    best: Positions = np.argpartition(-estimates(codes, near, query), count - 1)[:count]
+    return near[best]
+
+
+def distances(codes: Codes, allowed: Mask, query: Vectors) -> npt.NDArray[np.uint16]:
+    """Hamming distances, one for every position; `UNREACHABLE` where it is not allowed."""
+    code = encode(query[np.newaxis, np.newaxis])[0]
+    found = np.empty(allowed.shape, np.uint16)
+    for start in range(0, len(codes), SCANNED_BLOCKS):
+        part = slice(start, start + SCANNED_BLOCKS)
+        np.bitwise_count(codes[part] ^ code).sum(axis=1, dtype=np.uint16, out=found[part])
+    found[~allowed] = UNREACHABLE
+    return found.reshape(-1)
+
+
+def smallest(values: npt.NDArray[np.uint16], count: int) -> Positions:
+    """Positions of the `count` smallest values, the first ones among equals."""
+    if count >= len(values):
+        return np.arange(len(values))
+    limit = np.partition(values, count - 1)[count - 1]
+    below = np.flatnonzero(values < limit)
+    return np.concatenate((below, np.flatnonzero(values == limit)[: count - len(below)]))
+
+
+def estimates(codes: Codes, positions: Positions, query: Vectors) -> Vectors:
+    """Products of the query with the signs of the codes at `positions`, up to a constant."""
+    block, within = np.divmod(positions, codes.shape[2])
+    chosen = np.ascontiguousarray(codes[block, :, within])
+    bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=len(query))
+    products: Vectors = np.vecdot(bits.astype(np.float32), query)  # on this thread, as in `vectors`
+    return products
