@@ -13,8 +13,9 @@ from typing import Any
 
 from edgeai.bench.compare import speedups
 from edgeai.bench.statistics import mean, spread
+from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelRejected
-from edgeai.llama import library, physical_cores
+from edgeai.llama import library
 from edgeai.prompt import SYSTEM
 from edgeai.records import GeneratorSpec, Hit
 
