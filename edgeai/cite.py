@@ -27,6 +27,7 @@ __all__ = [
     "marked_sentences",
     "sentences",
     "trim_to_sentences",
+    "with_mark",
 ]
 
 ATTRIBUTE_FLOOR = (
@@ -114,7 +115,7 @@ def cite(answer: str, passages: Sequence[Passage]) -> tuple[str, tuple[Citation,
         numbers = _marked(sentence, shown.by_number)
         if not numbers and (best := shown.attribute(said)):
             numbers = [best]
-            sentence = _with_mark(sentence, best)
+            sentence = with_mark(sentence, best)
         parts += [text[position:start], sentence]
         position = end
         citations += (quote for number in numbers for quote in shown.quotes(number, said))
@@ -249,8 +250,8 @@ def _marked(sentence: str, known: Container[int]) -> list[int]:
     return [int(number) for number in MARK.findall(_CODE.sub("", sentence)) if int(number) in known]
 
 
-def _with_mark(sentence: str, number: int) -> str:
-    """The sentence with a mark in front of its closing punctuation."""
+def with_mark(sentence: str, number: int) -> str:
+    """The sentence with the mark `[number]` in front of its closing punctuation."""
     cut = len(_CLOSING.sub("", sentence)) or len(sentence)
     gap = "" if sentence[cut - 1 : cut] >= "\u3000" else " "
     return f"{sentence[:cut]}{gap}[{number}]{sentence[cut:]}"

@@ -16,6 +16,9 @@ from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.engines import Embedder, Reader
 from edgeai.links import without_targets
 from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
+from edgeai.scores import contains, normalised
+
+EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Draft:
             if verdict.status == "refused":
                 return self.refused(verdict, "generated")
             return self._quoting(verdict, ("the model declined",))
-        text, citations = cite.cite(said, shown)
+        text, citations = self._attributed(said, shown)
         supported = check.check(text, citations, shown, outlook)
         stated = supported.status == "answered"
         verdict = read.verdict(self.readings, read.STATED if stated else read.UNHEARD)
@@ -117,6 +120,17 @@ class Draft:
         if not stated:
             return self._quoting(verdict, ("unsupported",))
         return self._answer(text, verdict, "generated", citations)
+
+    def _attributed(self, said: str, shown: tuple[Passage, ...]) -> tuple[str, tuple[Citation, ...]]:
+        """The model's words with their citations.
+
+        Where they are little more than the reader's span they rest on its passage, whatever others share those words.
+        """
+        best = self._best()
+        extra = len(normalised(said)) - len(normalised(self.hint()))
+        if best and extra <= EXTRA_WORDS and contains(said, [self.hint()]):
+            return cite.with_mark(said, best[1].n), (best[1],)
+        return cite.cite(said, shown)
 
     def _checked(self, said: str, shown: tuple[Passage, ...], verdict: Verdict) -> Answer:
         """Decide by words alone: those of the passages, and those of the sentence that fits the question best.

@@ -1,0 +1,73 @@
+"""Which answer is shown: the model's words, those of the passages, or none."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from edgeai import prompt
+from edgeai.budget import Budget, Costs
+from edgeai.draft import Draft
+from edgeai.records import ChatTemplate, GeneratorSpec, Passage, Piece, Reading, Retrieval
+
+TEXTS = (
+    "A double room costs 84 euros a night. Dogs stay free.",
+    "In 2019 a double room cost 84 euros, today 97 euros.",
+)
+SPEC = GeneratorSpec("ours", "", "", ChatTemplate((), (), (), {}), independent=True)
+
+
+def passage(number: int) -> Passage:
+    text = TEXTS[number - 1]
+    return Passage(number, text, f"/{number}.md", 0, len(text))
+
+
+def reading(number: int, words: str, answerable: float) -> Reading:
+    start = TEXTS[number - 1].index(words)
+    return Reading(0.5, answerable, start, start + len(words), 0.5)
+
+
+def draft(first: float = 0.9, second: float = 0.2) -> Draft:
+    question = "How much is a double room?"
+    found = Retrieval((), 1.0, 1.0)
+    readings = (reading(1, "84 euros", first), reading(2, "97 euros", second))
+    budget = Budget(None, time.perf_counter(), Costs())
+    return Draft(question, question, (passage(1), passage(2)), found, time.perf_counter(), budget, None, readings)
+
+
+def answer(draft: Draft, said: str):
+    pieces = [Piece(said), Piece("", "stop", prompt_tokens=50, output_tokens=5)]
+    return draft.generated(pieces, draft.passages, draft.outlook(), SPEC, draft.began)
+
+
+@pytest.mark.parametrize("said", ["84 euros", "84 euros a night.", "A double room costs 84 euros."])
+def test_words_around_the_readers_span_cite_its_passage(said):
+    for likelier in (1, 2):
+        one = draft() if likelier == 1 else draft(0.1, 0.9)
+        given = answer(one, said.replace("84", "84" if likelier == 1 else "97"))
+        assert given.mode == "generated"
+        assert [citation.n for citation in given.citations] == [likelier]
+        assert f"[{likelier}]" in given.text
+
+
+def test_a_span_of_one_passage_beside_a_claim_of_another_cites_both():
+    given = answer(draft(), "A double room costs 84 euros a night. In 2019 it cost 84 euros, today 97 euros.")
+    assert {citation.n for citation in given.citations} == {1, 2}
+
+
+def test_words_that_no_passage_holds_give_way_to_the_readers():
+    given = answer(draft(), "It costs 120 euros.")
+    assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("unsupported",))
+
+
+def test_the_model_declines_where_the_reader_is_not_sure():
+    assert answer(draft(0.3, 0.1), prompt.REFUSAL).status == "refused"
+    sure = answer(draft(0.999, 0.1), prompt.REFUSAL)
+    assert (sure.status, sure.degraded) == ("answered", ("the model declined",))
+
+
+def test_an_answer_cut_off_by_the_clock_is_the_readers():
+    one = draft()
+    given = one.generated([Piece("A double"), Piece("", "cancelled")], one.passages, one.outlook(), SPEC, one.began)
+    assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("out of time",))
