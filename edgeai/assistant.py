@@ -17,6 +17,7 @@ from edgeai.chunks import CHUNKER
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
 from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
+from edgeai.prompt import prefix_segments
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.registry import Registry
 from edgeai.reply import Reply
@@ -161,6 +162,8 @@ class Assistant:
         """
         from edgeai import pipeline
 
+        if self._generator is not None:
+            self._generator.pause()  # retrieval needs the cores now
         engines = pipeline.Engines(
             self.open_store(), self.embedder, self._load_generator, self._load_reader, self._open_costs()
         )
@@ -314,6 +317,8 @@ class Assistant:
             except BaseException:
                 generator.close()
                 raise
+        # What all prompts begin with, so that the first question does not pay for it.
+        generator.prepare(prefix_segments(spec.template, numbered=not spec.independent))
         self.notices += filter(None, (self._registry.notice(self.settings.model), generator.notice))
         return generator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from edgeai.records import EmbedderSpec, GeneratorSpec, Passage, Piece, Prompt, ReaderSpec, Reading
+from edgeai.records import EmbedderSpec, GeneratorSpec, Passage, Piece, Prompt, ReaderSpec, Reading, Segment
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors
@@ -61,8 +61,8 @@ class Generator(Protocol):
     def missing(self, texts: Sequence[str]) -> list[int]:
         """How many tokens of each passage text are to be computed before it can be shown: none where it is known."""
 
-    def prepare(self, prompt: Prompt) -> None:
-        """Compute the passages of a prompt in the background, to be known when they are shown; any call stops it."""
+    def prepare(self, segments: Sequence[Segment]) -> None:
+        """Compute a prefix and passages in the background, to be known when they are shown; any call stops it."""
 
     def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate lazily; closing the iterator stops the computation, also inside the prefill.

@@ -79,10 +79,6 @@ class LlamaGenerator:
         """Length of a text in the model's tokens, specials off."""
         return self._submit(lambda residence: len(residence.llama.tokenise(text))).result()
 
-    def warm(self, prefix: Sequence[Segment]) -> None:
-        """Make the constant beginning of all prompts resident, so that the first question does not pay for it."""
-        self._submit(partial(_warm, self.spec, prefix)).result()
-
     def use(self, adapter: str) -> None:
         """Answer with the LoRA adapter in this GGUF file from the next prompt on, "" for none; the model stays loaded.
 
@@ -98,17 +94,25 @@ class LlamaGenerator:
         """How many tokens of each passage text are to be computed before it can be shown: none where it is resident."""
         return self._submit(lambda residence: [_missing(residence, text) for text in texts]).result()
 
-    def _submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
-        """Queue what somebody waits for, before whatever nobody does."""
+    def prepare(self, segments: Sequence[Segment]) -> None:
+        """Compute a prefix and passages in the background, to be resident when they are shown; any call stops it."""
+        self.pause()
+        self._preparing = self._worker.submit(partial(_prepare, self.spec, segments))
+
+    def warm(self, segments: Sequence[Segment]) -> None:
+        """Compute a prefix and passages now."""
+        self._submit(partial(_prepare, self.spec, segments)).result()
+
+    def pause(self) -> None:
+        """Stop what is prepared in the background; what is complete stays."""
         if self._preparing:
             self._worker.abandon(self._preparing)
             self._preparing = None
-        return self._worker.submit(job)
 
-    def prepare(self, prompt: Prompt) -> None:
-        """Compute the passages of a prompt in the background, to be resident when they are shown; any call stops it."""
-        if self.spec.independent:
-            self._preparing = self._worker.submit(partial(_prepare, self.spec, prompt))
+    def _submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
+        """Queue what somebody waits for, in place of whatever nobody does."""
+        self.pause()
+        return self._worker.submit(job)
 
     def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate while the result is iterated; closing the iterator stops the computation, also inside the prefill.
@@ -254,13 +258,6 @@ def _missing(residence: Residence, text: str) -> int:
     return 0 if residence.knows(ids) else len(ids)
 
 
-def _warm(spec: GeneratorSpec, prefix: Sequence[Segment], residence: Residence) -> None:
-    parts = _encode(residence.llama, spec, prefix)
-    with contextlib.suppress(Interrupted):  # closed meanwhile
-        residence.reuse(parts)
-        residence.evaluate(parts)
-
-
 def _generate(
     spec: GeneratorSpec, prompt: Prompt, began: float, emit: Callable[[Piece], None], residence: Residence
 ) -> None:
@@ -306,12 +303,13 @@ def _generate(
     residence.keep()
 
 
-def _prepare(spec: GeneratorSpec, prompt: Prompt, residence: Residence) -> None:
-    """One passage after another, so that what is complete stays when the next is stopped."""
-    parts = _encode(residence.llama, spec, prompt.segments)
+def _prepare(spec: GeneratorSpec, segments: Sequence[Segment], residence: Residence) -> None:
+    """The prefix, then one passage after another, so that what is complete stays when the next is stopped."""
+    parts = _encode(residence.llama, spec, segments)
+    known = parts.distinct if spec.independent else ()
     with contextlib.suppress(Interrupted):
-        for passage in parts.distinct:
-            part = Parts(parts.prefix, (passage,), ())
+        for passages in ((), *((passage,) for passage in known)):
+            part = Parts(parts.prefix, passages, ())
             residence.reuse(part)
             residence.evaluate(part)
             residence.keep()

@@ -301,7 +301,7 @@ def answer(
         pieces.append(piece)
         yield piece
     if draft.cut:
-        generator.prepare(replace(request, segments=_whole(draft, request, generator.spec)))
+        generator.prepare(_whole(draft, request, generator.spec))
     return draft.generated(pieces, request.passages, verdict, generator.spec, sent)
 
 

@@ -172,7 +172,7 @@ def test_what_is_prepared_is_known_when_it_is_shown(open_generator, spec):
     prompt = prompt_for(generator, "Leave is 30 days.", "Leave is 20 days.")
     texts = [segment.text for segment in prompt.segments if segment.role == "passage"]
     plain = answer(open_generator(replace(spec, independent=True)), prompt)
-    generator.prepare(prompt)
+    generator.prepare(prompt.segments)
     generator._preparing.result()
     assert generator.missing(texts) == [0, 0]
     assert answer(generator, prompt)[0] == plain[0]
@@ -183,7 +183,7 @@ def test_a_question_does_not_wait_for_what_is_prepared(open_generator, spec):
     generator.load()
     long = prompt_for(generator, *(f"Office {number} has {number} keys. " * 6 for number in range(4)))
     texts = [segment.text for segment in long.segments if segment.role == "passage"]
-    generator.prepare(long)
+    generator.prepare(long.segments)
     preparing = generator._preparing
     assert generator.missing(texts)[-1] > 0
     assert preparing.done()

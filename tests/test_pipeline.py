@@ -38,8 +38,8 @@ class Scripted:
     def missing(self, texts):
         return [self.count_tokens(text) for text in texts]
 
-    def prepare(self, request):
-        self.prepared = [segment.text for segment in request.segments if segment.role == "passage"]
+    def prepare(self, segments):
+        self.prepared = [segment.text for segment in segments if segment.role == "passage"]
 
     def stream(self, request, deadline=None):
         self.prompts.append("".join(segment.text for segment in request.segments))
