@@ -26,6 +26,7 @@ COMMANDS = {
     "chat": "chat",
     "check": "index",
     "doctor": "doctor",
+    "eval": "evaluate",
     "export": "index",
     "import": "index",
     "models": "models",
