@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from random import Random
+
+import numpy as np
 
 from edgeai import chunks, pipeline
 from edgeai.config import Settings
@@ -19,16 +22,41 @@ from edgeai.retrieve import search
 from edgeai.store import Maker, Store
 
 NAMES = ("Aldermoor", "Brackwater", "Cresthaven", "Dunmarrow", "Eastholm", "Fairlough", "Greystead", "Hollinbrook")
+# What a service is called in a file, and how a question goes round that name.
 SERVICES = {
-    "swimming pool": "Bring a coin for the locker. Children swim for free until they are six.",
-    "library": "Books can be kept for a month. The reading room on the upper floor is quiet.",
-    "bakery": "Rye bread is sold out early. Cakes have to be ordered on the day before.",
-    "post office": "Parcels are kept for a week. The clerk also sells bus tickets.",
-    "museum": "School classes need a booking. The garden behind it is open to everybody.",
-    "ferry": "Bicycles ride on the lower deck. In a storm it stays in the harbour.",
+    "swimming pool": "go for a dip",
+    "library": "borrow a novel",
+    "bakery": "buy a fresh loaf",
+    "post office": "send a parcel",
+    "museum": "look at old paintings",
+    "ferry": "cross the water by boat",
 }
+FILLER = (
+    *("Bring a coin for the locker.", "Children pay nothing until they are six.", "The upper floor is quiet."),
+    *("Rye sells out early.", "Cakes have to be ordered on the day before.", "The clerk also sells bus tickets."),
+    *("School classes need a booking.", "The garden is open to everybody.", "Bicycles ride on the lower deck."),
+    *("Dogs stay on the lead in the park.", "The market is held on the square.", "Bins are emptied before noon."),
+    *("Letters are answered within two weeks.", "Visitors may leave their cars behind the school."),
+    *("Fishing needs a permit that the mayor signs.", "The choir looks for new voices every spring."),
+)
 SETTINGS = Settings(model="none", reader="none", budget_ms=0)
 PLACES = [(name, service) for name in NAMES for service in SERVICES]
+
+
+class Remembering:
+    """An embedder that computes the vector of a text once: the evaluations of these tests share their texts."""
+
+    def __init__(self, embedder) -> None:
+        self.spec = embedder.spec
+        self.embed_query = embedder.embed_query
+        self.count_tokens = embedder.count_tokens
+        self._embedder = embedder
+        self._known: dict[str, np.ndarray] = {}
+
+    def embed_passages(self, texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._embedder.embed_passages(new), strict=True)) if new else {}
+        return np.stack([self._known[text] for text in texts])
 
 
 def hour(number: int) -> str:
@@ -41,13 +69,22 @@ def fact(number: int) -> str:
 
 
 def documents() -> list[Document]:
-    texts = [f"{fact(number)} {SERVICES[service]}" for number, (_, service) in enumerate(PLACES)]
+    texts = [text(number) for number in range(len(PLACES))]
     return [Document(f"/towns/{i}.txt", text, "text", "", 1.0, f"digest {i}") for i, text in enumerate(texts)]
+
+
+def text(number: int) -> str:
+    """The fact at the start, in the middle or at the end of what all towns could say."""
+    random = Random(number)
+    others = [f"The road leads on to {random.choice(NAMES)}.", f"Tickets are also sold in {random.choice(NAMES)}."]
+    said = [*random.sample(FILLER, 6), *others]
+    said.insert((0, 4, len(said))[number % 3], fact(number))
+    return " ".join(said)
 
 
 def cases() -> list[Case]:
     return [
-        Case(f"{i}", f"When does the {service} in {name} open?", (hour(i),), (Source(f"{i}.txt", fact(i)),))
+        Case(f"{i}", f"From when on can one {SERVICES[service]} in {name}?", (hour(i),), (Source(f"{i}.txt", fact(i)),))
         for i, (name, service) in enumerate(PLACES)
     ]
 
