@@ -55,7 +55,7 @@ $comparison
 
 def render(run: Run, comparison: Comparison | None = None) -> str:
     """The page. Passages are shown only for a run that is still in memory."""
-    summary = evaluate.summarise(run.results)
+    summary = run.summary
     lost = ", ".join(f"{stage} {count}" for stage, count in evaluate.count_lost(run.results).items())
     bad = evaluate.worst(run.results, WORST)
     return _PAGE.substitute(
@@ -84,7 +84,7 @@ def _context(run: Run) -> str:
 def _figures(summary: dict[str, dict[str, Estimate]]) -> str:
     head = "".join(f"<th>{escape(kind)}</th>" for kind in summary)
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{_cell(name, one.get(name))}</td>" for one in summary.values())
+        f"<tr><td>{escape(name)}</td>{''.join(_cell(name, one.get(name)) for one in summary.values())}</tr>"
         for name in summary["all"]
     )
     return f"<table><tr><th>figure</th>{head}</tr>{rows}</table>"
@@ -92,10 +92,10 @@ def _figures(summary: dict[str, dict[str, Estimate]]) -> str:
 
 def _cell(name: str, one: Estimate | None) -> str:
     if one is None:
-        return ""
+        return "<td></td>"
     digits = 0 if name.startswith("latency") else 3
-    title = f'title="{one.count} questions"'
-    return f"<span {title}>{one.value:.{digits}f} <small>{one.low:.{digits}f}–{one.high:.{digits}f}</small></span>"
+    low, value, high = (f"{number:.{digits}f}" for number in (one.low, one.value, one.high))
+    return f'<td title="{one.count} questions">{value} <small>{low}–{high}</small></td>'
 
 
 def _plots(run: Run, summary: dict[str, dict[str, Estimate]]) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class Result:
         return record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
     """All questions asked of one configuration at one time."""
 
@@ -87,13 +87,18 @@ class Run:
     context: Mapping[str, Any]  # settings, index, versions: what has to be the same for a repetition
     results: tuple[Result, ...]
 
+    @cached_property
+    def summary(self) -> dict[str, dict[str, Estimate]]:
+        """Every figure with its interval, for "all" questions and for each kind."""
+        return summarise(self.results)
+
     def as_dict(self) -> dict[str, Any]:
         """The object that `edgeai eval --json` prints."""
         return {
             "format": FORMAT,
             "made": self.made,
             "context": dict(self.context),
-            "summary": {kind: _plain(figures) for kind, figures in summarise(self.results).items()},
+            "summary": {kind: _plain(figures) for kind, figures in self.summary.items()},
             "lost": count_lost(self.results),
             "results": [result.as_dict() for result in self.results],
         }

@@ -39,7 +39,7 @@ LAYERS = [
     ["draft", "judge", "makeset"],
     ["bench", "doctor", "pipeline"],
     ["evaluate", "transfer"],
-    ["evalruns", "regressions"],
+    ["advise", "evalruns", "regressions"],
     ["evalreport"],
     ["assistant"],
     ["cli", "__init__"],

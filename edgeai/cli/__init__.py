@@ -21,6 +21,7 @@ from edgeai.errors import DiskFull, EdgeAIError, UsageProblem
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
 COMMANDS = {
+    "advise": "advise",
     "ask": "ask",
     "bench": "bench",
     "chat": "chat",

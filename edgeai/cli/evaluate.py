@@ -66,7 +66,7 @@ def eval_command(
             _draft(assistant, make, out)
             return
         assert file is not None  # by _check_flags
-        run, number, comparison = _evaluate(file, assistant, runs or _runs_file(), baseline)
+        run, number, comparison = _evaluate(file, assistant, runs or runs_file(), baseline)
     for line in assistant.notices:
         console.notice(line)
     if as_json:
@@ -89,7 +89,8 @@ def _check_flags(file: TextIO | None, make: int | None, out: Path | None, baseli
         raise UsageProblem("A gate needs something to compare with; give a run with --baseline.")
 
 
-def _runs_file() -> Path:
+def runs_file() -> Path:
+    """Where runs are kept unless --runs says otherwise."""
     from edgeai.config import data_dir
 
     return data_dir() / "evaluations.db"
@@ -164,7 +165,7 @@ def show_run(run: Run, number: int, comparison: Comparison | None) -> None:
     from edgeai import evaluate
     from edgeai.cli import console
 
-    summary = evaluate.summarise(run.results)
+    summary = run.summary
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("figure")
     for kind in summary:
