@@ -135,8 +135,8 @@ def run(
     text_of = cache(lambda path: document.text if (document := subject.store.document(path)) else "")
     results = []
     for number, case in enumerate(cases, 1):
+        answer = subject.ask(case)  # first: the look-ups below would leave it a warm cache, and too short a latency
         lookup = look_up(case, subject, paths)
-        answer = subject.ask(case)
         results.append(_judged(case, answer, judge(case, lookup, answer, text_of)))
         progress(Progress(number, len(cases), "questions"))
     return Run(datetime.now(UTC).isoformat(timespec="seconds"), context or {}, tuple(results))

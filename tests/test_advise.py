@@ -130,6 +130,7 @@ def test_the_command_goes_from_a_template_to_advice(tmp_path):
     facts, made = tmp_path / "facts.toml", tmp_path / "run.json"
     assert cli("--init", facts).exit_code == 0
     made.write_text(json.dumps(run(GOOD, UNFOUND).as_dict()), encoding="utf-8")
+    assert cli("--init", facts).exit_code == 2  # it would undo what was filled in
     shown = cli(made, "--facts", facts)
     assert shown.exit_code == 0, shown.output
     assert "Largest gap: knowledge" in shown.stdout

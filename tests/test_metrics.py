@@ -175,6 +175,17 @@ def test_a_run_compared_with_itself_has_not_moved(values):
     assert (moved.value, moved.low, moved.high) == (0, 0, 0)
 
 
+def test_chance_alone_seldom_passes_for_a_regression():
+    random = np.random.default_rng(4)
+    weights, level = metrics.resample(40), 1 - 0.05 / 13  # as the gate has it
+    alarms = 0
+    for _ in range(200):
+        before, after = ((random.uniform(size=40) < 0.8).astype(float) for _ in range(2))
+        moved = metrics.paired_difference(after, before, weights, level)
+        alarms += not moved.low <= 0 <= moved.high
+    assert alarms <= 4
+
+
 def test_a_paired_difference_sees_what_the_spread_of_the_questions_would_hide():
     random = np.random.default_rng(3)
     hardness = random.uniform(size=60)

@@ -31,6 +31,8 @@ def advise_command(run: str, facts: TextIO | None, init: Path | None, runs: Path
     from edgeai.cli.evaluate import runs_file
 
     if init is not None:
+        if init.exists():
+            raise UsageProblem(f"{init} exists already; name a new file with --init.")
         with writing(init) as stream:
             stream.write(advise.TEMPLATE)
         console.say(f"{init} written; put your own numbers in, then run `edgeai advise --facts {init}`.")

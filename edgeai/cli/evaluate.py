@@ -54,12 +54,11 @@ def eval_command(
     --gate compares with --baseline, question by question, over the figures from chunking to answers; a figure is worse
     when the interval of its difference (paired bootstrap, 5 % error shared among all figures) excludes 0.
     """
+    from edgeai.cli import console
     from edgeai.cli.index import sync_docs
 
     _check_flags(file, make, out, baseline, gate)
     docs = flags["docs"]
-    from edgeai.cli import console
-
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
         if make is not None and out is not None:
@@ -85,6 +84,8 @@ def _check_flags(file: TextIO | None, make: int | None, out: Path | None, baseli
         raise UsageProblem("Give a file of questions, or draft one with `edgeai eval --make 50 --out FILE`.")
     if (make is None) != (out is None):
         raise UsageProblem("--make and --out belong together: `edgeai eval --make 50 --out questions.jsonl`.")
+    if out is not None and out.exists():  # what somebody has corrected is not written over
+        raise UsageProblem(f"{out} exists already; name a new file with --out.")
     if gate and baseline is None:
         raise UsageProblem("A gate needs something to compare with; give a run with --baseline.")
 
@@ -109,6 +110,7 @@ def _evaluate(
     if drafts := sum(case.draft for case in cases):
         console.notice(f"{drafts} of {len(cases)} questions are uncorrected drafts; their figures say little.")
     assistant.warm()
+    assistant.search("warm up")  # opens the embedder's session, which is not to count for the first question
     run = evaluate.run(cases, subject_of(assistant), context=_context(assistant), progress=console.count_questions)
     number = evalruns.save(runs, run)
     return run, number, regressions.compare(run, before) if before else None
