@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from edgeai.errors import DiskFull, PathNotFound, ReadOnly, UsageProblem
+from edgeai.errors import DiskFull, IndexBusy, PathNotFound, ReadOnly, UsageProblem
 from edgeai.evaluate import Run, run_from_dict
 
 APPLICATION_ID = 0x45444556  # "EDEV": tells these files from indexes
@@ -96,6 +96,8 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
             connection.close()
     except (apsw.ReadOnlyError, apsw.CantOpenError) as error:
         raise ReadOnly(f"{path} cannot be written; name another file with --runs.") from error
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise IndexBusy(f"{path} is being written by another process; try again when it is done.") from error
     except apsw.FullError as error:
         raise DiskFull(f"The disk is full, the run was not kept in {path}; free some space.") from error
     except apsw.Error as error:

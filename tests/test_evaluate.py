@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -184,6 +185,7 @@ def test_a_run_survives_being_kept(made, tmp_path):
     evalruns.create(tmp_path / "runs.db")
     first, second = (evalruns.save(tmp_path / "runs.db", one) for one in (made, replace(made, made="later")))
     assert (first, second) == (1, 2)
+    assert os.name != "posix" or (tmp_path / "runs.db").stat().st_mode & 0o077 == 0
     number, kept = evalruns.load(tmp_path / "runs.db", "1")
     assert (number, kept.made) == (1, made.made)
     assert kept.results == tuple(replace(one, citations=(), passages=()) for one in made.results)
