@@ -24,6 +24,7 @@ from edgeai.targets import matches
 SHORTEST, LONGEST = 40, 240  # characters of a sentence that says enough and can still be read as a question
 UNANSWERABLE_EVERY = 4
 GAP = "…"
+ASKS_NAME = "Which name"
 
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _NAME = re.compile(r"(?<=[\w,;] )[A-Z][\w’-]+(?: (?:of |the )?[A-Z][\w’-]+)*")
@@ -35,7 +36,7 @@ _ASKS = (
     (re.compile(r"(?:[€$£¥]|\b(?:CHF|EUR|USD|GBP) ?)\d[\d.,]*\d|[€$£¥]\d\b"), "How much"),
     (_YEAR, "Which year"),
     (re.compile(r"\b(?<![.,-])\d{1,6}(?:,\d{3})* (?:[a-z]+ )?(?P<unit>[a-z]{3,}s)\b"), "How many {unit}"),
-    (_NAME, "Which name"),
+    (_NAME, ASKS_NAME),
 )
 
 
@@ -82,10 +83,14 @@ def draft_questions(store: Store, count: int) -> list[dict[str, Any]]:
     return records
 
 
-def gaps_of(document: Document) -> Iterator[Gap]:
-    """The sentences of a document that state something to ask for."""
+def gaps_of(document: Document) -> list[Gap]:
+    """The sentences of a document that state something to ask for; names, which say least, come last."""
+    return sorted(_gaps(document), key=lambda gap: gap.asks == ASKS_NAME)
+
+
+def _gaps(document: Document) -> Iterator[Gap]:
     for start, end in sentences(document.text):
-        sentence = " ".join(document.text[start:end].split())
+        sentence = " ".join(document.text[start:end].split()).strip("-*_ ")
         if SHORTEST <= len(sentence) <= LONGEST and is_complete(sentence) and not _CODE_OR_LINK.search(sentence):
             yield from _gap(document, sentence)
 
@@ -102,7 +107,7 @@ def _round_robin(store: Store, paths: Sequence[str]) -> Iterator[Gap]:
     """One sentence of every document, in a shuffled order, then a second one of each, and so on."""
     order = list(paths)
     random.Random(SEED).shuffle(order)
-    waiting = [gaps_of(document) for path in order if (document := store.document(path))]
+    waiting = [iter(gaps_of(document)) for path in order if (document := store.document(path))]
     while waiting:
         going_on = []
         for gaps in waiting:
@@ -123,9 +128,9 @@ def _swapped(gap: Gap, gaps: Sequence[Gap], store: Store) -> dict[str, Any] | No
     document = store.document(gap.path)
     if not mine or document is None:
         return None
-    others = (name for other in gaps if other.path != gap.path for name in _NAME.findall(other.sentence))
-    other = next((name for name in others if name not in document.text), None)
-    if other is None:
+    others = [name for other in gaps if other.path != gap.path for name in _NAME.findall(other.sentence)]
+    other = max((name for name in others if name not in document.text), key=len, default="")  # long ones mean one thing
+    if not other:
         return None
     note = f"made by putting {other!r} for {mine[0]!r}; check that the documents do not say it"
     return {"question": gap.asking(gap.sentence.replace(mine[0], other)), "kind": UNANSWERABLE, "note": note}
