@@ -167,7 +167,7 @@ def store_chunked(
     """
     written, seconds = 0, 0.0
     for batch in _batches(chunked):
-        texts = [_embedded_text(document, chunk) for document, parts in batch for chunk in parts]
+        texts = [embedded_text(document, chunk) for document, parts in batch for chunk in parts]
         began = time.perf_counter()
         vectors = embedder.embed_passages(texts)
         seconds += time.perf_counter() - began
@@ -205,7 +205,7 @@ def _batches(chunked: Iterable[Chunked]) -> Iterator[list[Chunked]]:
         yield batch
 
 
-def _embedded_text(document: Document, chunk: Chunk) -> str:
+def embedded_text(document: Document, chunk: Chunk) -> str:
     """A chunk as the embedder sees it: it would not know what "it" is without the title and headings."""
     context = chunk.context
     title = "" if document.title in context else document.title

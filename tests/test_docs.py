@@ -64,7 +64,7 @@ def test_every_documented_command_line_parses(line, tmp_path, monkeypatch):
     for argument in arguments:
         if files and "." in argument and not argument.startswith("-"):
             Path(argument).touch()
-    command.make_context(command.name or "", list(arguments))
+    command.make_context(command.name or "", list(arguments)).close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

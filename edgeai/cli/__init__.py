@@ -21,11 +21,13 @@ from edgeai.errors import DiskFull, EdgeAIError, UsageProblem
 INTERRUPTED = 130  # as shells report a process that SIGINT ended
 
 COMMANDS = {
+    "advise": "advise",
     "ask": "ask",
     "bench": "bench",
     "chat": "chat",
     "check": "index",
     "doctor": "doctor",
+    "eval": "evaluate",
     "export": "index",
     "import": "index",
     "models": "models",

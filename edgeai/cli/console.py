@@ -120,6 +120,14 @@ def _amount(step: Progress, speed: float | None) -> str:
     return f"{step.done}/{step.total} {step.unit}{rate}"
 
 
+def count_questions(step: Progress) -> None:
+    """Draws between two questions only: a bar of its own thread would compete with what is measured."""
+    if err().is_terminal:
+        end = "\n" if step.done == step.total else ""
+        err().file.write(f"\r{step.done}/{step.total} questions{end}")
+        err().file.flush()
+
+
 def show_hit(number: int, hit: Hit, terms: tuple[str, ...]) -> None:
     """One search result: place, then the passage with the words of the query highlighted."""
     from rich.text import Text

@@ -131,13 +131,13 @@ def export_command(file: Path, **flags: Any) -> None:
     """Write every document with its text, metadata and chunk boundaries to FILE ('-' = standard output)."""
     from edgeai.transfer import export_lines
 
-    with open_assistant(flags) as assistant, _writing(file) as stream:
+    with open_assistant(flags) as assistant, writing(file) as stream:
         for line in export_lines(assistant.open_store()):
             stream.write(line + "\n")
 
 
 @contextmanager
-def _writing(file: Path) -> Iterator[IO[str]]:
+def writing(file: Path) -> Iterator[IO[str]]:
     """A file that takes the place of an earlier one only once it is complete, or standard output."""
     if str(file) == "-" or (file.exists() and not file.is_file()):  # a pipe or device cannot be replaced
         with click.open_file(str(file), "w", encoding="utf-8") as stream:

@@ -1,0 +1,207 @@
+"""`edgeai eval`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from edgeai.cli.options import index_options, model_options, open_assistant
+from edgeai.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from edgeai.assistant import Assistant
+    from edgeai.evaluate import Run, Subject
+    from edgeai.questions import Case
+    from edgeai.regressions import Comparison
+
+GATE_FAILED = 3
+
+
+@click.command("eval", short_help="Measure whether answers are right, on questions of your own.")
+@click.argument("file", type=click.File("r", encoding="utf-8-sig"), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a report with the worst cases.")
+@click.option("--runs", type=click.Path(path_type=Path), metavar="FILE", help="Where runs are kept [data directory].")
+@click.option("--baseline", metavar="RUN", help="Compare with this run: its number, 'last', or a JSON file.")
+@click.option("--gate", is_flag=True, help="Exit 3 when a figure is significantly worse than in the baseline.")
+@click.option("--make", type=click.IntRange(1), metavar="N", help="Draft N questions instead, for you to correct.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where --make writes them.")
+@index_options
+@model_options
+def eval_command(
+    file: TextIO | None,
+    as_json: bool,
+    html: Path | None,
+    runs: Path | None,
+    baseline: str | None,
+    gate: bool,
+    make: int | None,
+    out: Path | None,
+    **flags: Any,
+) -> None:
+    """Ask the questions of FILE (JSON Lines) and score retrieval and answers apart; no judge model, no network.
+
+    \b
+    A line: {"question": "How long is parental leave?", "answers": ["20 weeks"],
+             "sources": [{"path": "leave.md", "quote": "20 weeks of paid parental leave"}]}
+    More keys: "kind" ("unanswerable", "conflict", or a word of yours), "history", "fresh", "id", "note".
+    Without answers and sources a question counts as unanswerable. --make drafts such a file from your documents.
+
+    --gate compares with --baseline, question by question, over the figures from chunking to answers; a figure is worse
+    when the interval of its difference (paired bootstrap, 5 % error shared among all figures) excludes 0.
+    """
+    from edgeai.cli import console
+    from edgeai.cli.index import sync_docs
+
+    _check_flags(file, make, out, baseline, gate)
+    docs = flags["docs"]
+    with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
+        sync_docs(assistant, docs)
+        if make is not None and out is not None:
+            _draft(assistant, make, out)
+            return
+        assert file is not None  # by _check_flags
+        run, number, comparison = _evaluate(file, assistant, runs or runs_file(), baseline)
+    for line in assistant.notices:
+        console.notice(line)
+    if as_json:
+        record = run.as_dict() | {"run": number}
+        console.print_json(record if comparison is None else {**record, "comparison": comparison.as_dict()})
+    else:
+        show_run(run, number, comparison)
+    if html is not None:
+        _write_report(html, run, comparison)
+    if gate and comparison is not None and comparison.regressions:
+        raise SystemExit(GATE_FAILED)
+
+
+def _check_flags(file: TextIO | None, make: int | None, out: Path | None, baseline: str | None, gate: bool) -> None:
+    if (make is None) == (file is None):
+        raise UsageProblem("Give a file of questions, or draft one with `edgeai eval --make 50 --out FILE`.")
+    if (make is None) != (out is None):
+        raise UsageProblem("--make and --out belong together: `edgeai eval --make 50 --out questions.jsonl`.")
+    if out is not None and out.exists():  # what somebody has corrected is not written over
+        raise UsageProblem(f"{out} exists already; name a new file with --out.")
+    if gate and baseline is None:
+        raise UsageProblem("A gate needs something to compare with; give a run with --baseline.")
+
+
+def runs_file() -> Path:
+    """Where runs are kept unless --runs says otherwise."""
+    from edgeai.config import data_dir
+
+    return data_dir() / "evaluations.db"
+
+
+def _evaluate(
+    file: TextIO, assistant: Assistant, runs: Path, baseline: str | None
+) -> tuple[Run, int, Comparison | None]:
+    """Run, keep, compare. The baseline is read first: a wrong name costs no run, and "last" is not this one."""
+    from edgeai import evalruns, evaluate, questions, regressions
+    from edgeai.cli import console
+
+    cases = questions.read_cases(file)
+    before = evalruns.load_baseline(baseline, runs) if baseline else None
+    evalruns.create(runs)
+    if drafts := sum(case.draft for case in cases):
+        console.notice(f"{drafts} of {len(cases)} questions are uncorrected drafts; their figures say little.")
+    assistant.warm()
+    assistant.search("warm up")  # opens the embedder's session, which is not to count for the first question
+    run = evaluate.run(cases, subject_of(assistant), context=_context(assistant), progress=console.count_questions)
+    number = evalruns.save(runs, run)
+    return run, number, regressions.compare(run, before) if before else None
+
+
+def subject_of(assistant: Assistant) -> Subject:
+    """What is evaluated of an assistant."""
+    from edgeai.evaluate import Subject
+    from edgeai.judge import DEPTH
+
+    def ask(case: Case) -> Any:
+        return assistant.ask(case.question, history=case.history).answer
+
+    return Subject(assistant.open_store(), assistant.embedder, lambda query: assistant.search(query, limit=DEPTH), ask)
+
+
+def _context(assistant: Assistant) -> dict[str, Any]:
+    from edgeai import __version__
+
+    status = assistant.status()
+    index = {name: status[name] for name in ("documents", "chunks")}
+    return {"edgeai": __version__, "index": index, "maker": status["maker"], "settings": asdict(assistant.settings)}
+
+
+def _draft(assistant: Assistant, count: int, out: Path) -> None:
+    from edgeai import makeset
+    from edgeai.cli import console
+    from edgeai.cli.index import writing
+
+    drafts = makeset.draft_questions(assistant.open_store(), count)
+    with writing(out) as stream:
+        for record in drafts:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    console.say(f'{len(drafts)} drafts in {out}; put them in your own words, correct them, and take out "draft".')
+    if len(drafts) < count:
+        console.notice(f"The documents gave {len(drafts)} instead of {count}; more come of more text.")
+
+
+def _write_report(path: Path, run: Run, comparison: Comparison | None) -> None:
+    from edgeai import evalreport
+    from edgeai.cli.index import writing
+
+    with writing(path) as stream:
+        stream.write(evalreport.render(run, comparison))
+
+
+# what is shown --------------------------------------------------------------------------------------------------------
+
+
+def show_run(run: Run, number: int, comparison: Comparison | None) -> None:
+    """Figures of all questions with their intervals, then by kind, then what moved."""
+    from rich.table import Table
+
+    from edgeai import evaluate
+    from edgeai.cli import console
+
+    summary = run.summary
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("figure")
+    for kind in summary:
+        table.add_column(kind, justify="right")
+    table.add_column("95 % interval (all)", justify="right")
+    for name, whole in summary["all"].items():
+        cells = [format_figure(name, figures[name].value) if name in figures else "" for figures in summary.values()]
+        table.add_row(name, *cells, f"{format_figure(name, whole.low)} - {format_figure(name, whole.high)}")
+    console.out().print(table)
+    if lost := evaluate.count_lost(run.results):
+        console.say("Sources lost: " + ", ".join(f"{stage} {count}" for stage, count in lost.items()))
+    if comparison is not None:
+        _show_comparison(comparison)
+    console.aside(f"{len(run.results)} questions, kept as run {number}; compare a later one with --baseline {number}")
+
+
+def format_figure(name: str, value: float) -> str:
+    """A share with three decimals, a time in whole milliseconds."""
+    return f"{value:.0f}" if name.startswith("latency") else f"{value:.3f}"
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    from edgeai.cli import console
+
+    for change in comparison.changes:
+        if change.worse or change.better:
+            verdict, style = ("worse", "bold red") if change.worse else ("better", "green")
+            moved = change.difference
+            console.say(
+                f"{change.name}: {verdict}, {change.before:.3f} -> {change.after:.3f} "
+                f"({moved.value:+.3f}, interval {moved.low:+.3f} to {moved.high:+.3f})",
+                style,
+            )
+    if comparison.cause:
+        console.say(f"Look first at {comparison.cause}.")
+    elif not any(change.better for change in comparison.changes):
+        console.say(f"No significant change over {comparison.questions} questions.")
