@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from edgeai.errors import UsageProblem
-from edgeai.evaluate import Result, Run
-from edgeai.judge import NOT_CHUNKED, NOT_READ, NOT_RETRIEVED
+from edgeai.evaluation.judge import NOT_CHUNKED, NOT_READ, NOT_RETRIEVED
+from edgeai.evaluation.run import Result, Run
 
 KNOWLEDGE, BEHAVIOUR, ACCURACY = "knowledge", "behaviour", "accuracy"
 PROMPT, RETRIEVAL, TUNING, ANY = "prompt", "retrieval", "fine-tuning", "any"

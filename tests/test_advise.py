@@ -13,7 +13,7 @@ from edgeai import advise
 from edgeai.advise import Facts, gap_of, read_facts
 from edgeai.cli import main
 from edgeai.errors import UsageProblem
-from edgeai.evaluate import Result, Run
+from edgeai.evaluation.run import Result, Run
 
 FACTS = read_facts("")
 GOOD = Result(

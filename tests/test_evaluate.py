@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeai import evalreport, evalruns, evaluate, questions
 from edgeai.assistant import Assistant
 from edgeai.cli import main
 from edgeai.errors import NothingToIndex, PathNotFound, UsageProblem
-from edgeai.evaluate import Run
-from edgeai.makeset import draft_questions
-from edgeai.regressions import compare
+from edgeai.evaluation import questions, report, runs
+from edgeai.evaluation import run as evaluate
+from edgeai.evaluation.makeset import draft_questions
+from edgeai.evaluation.regressions import compare
+from edgeai.evaluation.run import Run
 
 HANDBOOK = Path(__file__).resolve().parent.parent / "benchmarks" / "handbook"
 QUESTIONS = [
@@ -95,7 +96,7 @@ def test_the_command_prints_the_documented_object_and_keeps_the_run(plain, tmp_p
     )
     assert record["lost"]["not chunked"] == 1
     assert record["context"]["settings"]["model"] == "none"
-    number, kept = evalruns.load(home / "evaluations.db", "last")
+    number, kept = runs.load(home / "evaluations.db", "last")
     assert number == record["run"] == 1
     assert [one.values for one in kept.results] == [one["values"] for one in record["results"]]
 
@@ -182,15 +183,15 @@ def test_a_file_that_is_not_one_of_runs_is_left_alone(plain, index, tmp_path):
 
 
 def test_a_run_survives_being_kept(made, tmp_path):
-    evalruns.create(tmp_path / "runs.db")
-    first, second = (evalruns.save(tmp_path / "runs.db", one) for one in (made, replace(made, made="later")))
+    runs.create(tmp_path / "runs.db")
+    first, second = (runs.save(tmp_path / "runs.db", one) for one in (made, replace(made, made="later")))
     assert (first, second) == (1, 2)
     assert os.name != "posix" or (tmp_path / "runs.db").stat().st_mode & 0o077 == 0
-    number, kept = evalruns.load(tmp_path / "runs.db", "1")
+    number, kept = runs.load(tmp_path / "runs.db", "1")
     assert (number, kept.made) == (1, made.made)
     assert kept.results == tuple(replace(one, citations=(), passages=()) for one in made.results)
     with pytest.raises(PathNotFound, match="no run 9"):
-        evalruns.load(tmp_path / "runs.db", "9")
+        runs.load(tmp_path / "runs.db", "9")
 
 
 def test_the_kept_run_holds_no_text_of_the_passages(made):
@@ -244,7 +245,7 @@ class Page(HTMLParser):
 
 
 def test_the_report_is_one_sound_page_that_loads_nothing(made):
-    text = evalreport.render(made)
+    text = report.render(made)
     page = Page()
     page.feed(text)
     assert page.open == []
@@ -255,7 +256,7 @@ def test_the_report_is_one_sound_page_that_loads_nothing(made):
 
 
 def test_the_report_shows_the_worst_cases_with_what_was_expected_and_why(made):
-    text = evalreport.render(made)
+    text = report.render(made)
     worst = evaluate.worst(made.results)
     assert "dogs" in {one.id for one in worst}
     assert "no file of the index is called dogs.md" in text
@@ -266,7 +267,7 @@ def test_the_report_shows_the_worst_cases_with_what_was_expected_and_why(made):
 
 def test_the_report_of_a_run_without_an_answer_or_a_fault_is_drawn_too(made):
     refused = [one for one in made.results if one.id == "space"]
-    text = evalreport.render(replace(made, results=tuple(refused)))
+    text = report.render(replace(made, results=tuple(refused)))
     assert "Nothing to see" in text
 
 

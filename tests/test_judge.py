@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgeai.judge import NOT_CHUNKED, NOT_READ, NOT_RETRIEVED, NOT_USED, Judgement, Lookup, judge
-from edgeai.questions import Case, Source
+from edgeai.evaluation.judge import NOT_CHUNKED, NOT_READ, NOT_RETRIEVED, NOT_USED, Judgement, Lookup, judge
+from edgeai.evaluation.questions import Case, Source
+from edgeai.evaluation.targets import Place, Target
 from edgeai.records import Answer, Chunk, Citation, Hit, Passage
-from edgeai.targets import Place, Target
 
 TEXT = "Parents may take 20 weeks of leave. Hotels cost up to 130 euros a night."
 QUOTE = "20 weeks of leave"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai import metrics
 from edgeai.errors import UsageProblem
+from edgeai.evaluation import metrics
 
 ranks = st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=8)
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=40)

@@ -11,9 +11,9 @@ import pytest
 import towns
 
 from edgeai.encoders import OnnxEmbedder
-from edgeai.evaluate import Run, summarise
+from edgeai.evaluation.regressions import Comparison, compare
+from edgeai.evaluation.run import Run, summarise
 from edgeai.records import Answer, Chunk, Document
-from edgeai.regressions import Comparison, compare
 from edgeai.store import Store
 
 DIMENSION = 384

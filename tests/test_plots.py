@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeai import plots
-from edgeai.metrics import Bin, Estimate
+from edgeai.evaluation import plots
+from edgeai.evaluation.metrics import Bin, Estimate
 
 share = st.floats(0, 1)
 

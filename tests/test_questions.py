@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from edgeai import questions
 from edgeai.errors import UsageProblem
-from edgeai.questions import Source, read_cases
+from edgeai.evaluation import questions
+from edgeai.evaluation.questions import Source, read_cases
 from edgeai.records import Turn
 
 FULL = {

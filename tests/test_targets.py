@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import toy_index
 
-from edgeai.questions import Source
+from edgeai.evaluation.questions import Source
+from edgeai.evaluation.targets import Place, locate, matches
 from edgeai.store import Store
-from edgeai.targets import Place, locate, matches
 
 TEXT = "The gate is open.\nParents may take\n  20 weeks of leave. Really, 20 weeks."
 

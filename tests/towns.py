@@ -13,10 +13,10 @@ import numpy as np
 
 from edgeai import chunks, pipeline
 from edgeai.config import Settings
-from edgeai.evaluate import Run, Subject, run
-from edgeai.judge import DEPTH
+from edgeai.evaluation.judge import DEPTH
+from edgeai.evaluation.questions import Case, Source
+from edgeai.evaluation.run import Run, Subject, run
 from edgeai.pipeline import Engines, embedded_text
-from edgeai.questions import Case, Source
 from edgeai.records import Answer, Chunk, Document
 from edgeai.retrieve import search
 from edgeai.store import Maker, Store

@@ -26,9 +26,10 @@ def advise_command(run: str, facts: TextIO | None, init: Path | None, runs: Path
     RUN is the number of a run of 'edgeai eval', 'last' or its JSON file. The costs come from your own prices and the
     measured times and tokens, with the arithmetic. The rules behind it are in edgeai/advise.py.
     """
-    from edgeai import advise, evalruns
+    from edgeai import advise
     from edgeai.cli import console
     from edgeai.cli.evaluate import runs_file
+    from edgeai.evaluation import runs as kept
 
     if init is not None:
         if init.exists():
@@ -42,7 +43,7 @@ def advise_command(run: str, facts: TextIO | None, init: Path | None, runs: Path
             "The advice depends on your workload; write its facts down with `edgeai advise --init FILE`."
         )
     given = advise.read_facts(facts.read())
-    advice = advise.advise(evalruns.load_baseline(run, runs or runs_file()), given)
+    advice = advise.advise(kept.load_baseline(run, runs or runs_file()), given)
     if as_json:
         console.print_json(advice.as_dict())
     else:

@@ -14,9 +14,9 @@ from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
-    from edgeai.evaluate import Run, Subject
-    from edgeai.questions import Case
-    from edgeai.regressions import Comparison
+    from edgeai.evaluation.questions import Case
+    from edgeai.evaluation.regressions import Comparison
+    from edgeai.evaluation.run import Run, Subject
 
 GATE_FAILED = 3
 
@@ -101,25 +101,27 @@ def _evaluate(
     file: TextIO, assistant: Assistant, runs: Path, baseline: str | None
 ) -> tuple[Run, int, Comparison | None]:
     """Run, keep, compare. The baseline is read first: a wrong name costs no run, and "last" is not this one."""
-    from edgeai import evalruns, evaluate, questions, regressions
     from edgeai.cli import console
+    from edgeai.evaluation import questions, regressions
+    from edgeai.evaluation import run as evaluate
+    from edgeai.evaluation import runs as kept
 
     cases = questions.read_cases(file)
-    before = evalruns.load_baseline(baseline, runs) if baseline else None
-    evalruns.create(runs)
+    before = kept.load_baseline(baseline, runs) if baseline else None
+    kept.create(runs)
     if drafts := sum(case.draft for case in cases):
         console.notice(f"{drafts} of {len(cases)} questions are uncorrected drafts; their figures say little.")
     assistant.warm()
     assistant.search("warm up")  # opens the embedder's session, which is not to count for the first question
     run = evaluate.run(cases, subject_of(assistant), context=_context(assistant), progress=console.count_questions)
-    number = evalruns.save(runs, run)
+    number = kept.save(runs, run)
     return run, number, regressions.compare(run, before) if before else None
 
 
 def subject_of(assistant: Assistant) -> Subject:
     """What is evaluated of an assistant."""
-    from edgeai.evaluate import Subject
-    from edgeai.judge import DEPTH
+    from edgeai.evaluation.judge import DEPTH
+    from edgeai.evaluation.run import Subject
 
     def ask(case: Case) -> Any:
         return assistant.ask(case.question, history=case.history).answer
@@ -136,9 +138,9 @@ def _context(assistant: Assistant) -> dict[str, Any]:
 
 
 def _draft(assistant: Assistant, count: int, out: Path) -> None:
-    from edgeai import makeset
     from edgeai.cli import console
     from edgeai.cli.index import writing
+    from edgeai.evaluation import makeset
 
     drafts = makeset.draft_questions(assistant.open_store(), count)
     with writing(out) as stream:
@@ -150,11 +152,11 @@ def _draft(assistant: Assistant, count: int, out: Path) -> None:
 
 
 def _write_report(path: Path, run: Run, comparison: Comparison | None) -> None:
-    from edgeai import evalreport
     from edgeai.cli.index import writing
+    from edgeai.evaluation import report
 
     with writing(path) as stream:
-        stream.write(evalreport.render(run, comparison))
+        stream.write(report.render(run, comparison))
 
 
 # what is shown --------------------------------------------------------------------------------------------------------
@@ -164,8 +166,8 @@ def show_run(run: Run, number: int, comparison: Comparison | None) -> None:
     """Figures of all questions with their intervals, then by kind, then what moved."""
     from rich.table import Table
 
-    from edgeai import evaluate
     from edgeai.cli import console
+    from edgeai.evaluation import run as evaluate
 
     summary = run.summary
     table = Table(box=None, pad_edge=False, header_style="bold")

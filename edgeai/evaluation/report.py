@@ -12,11 +12,12 @@ from string import Template
 
 import numpy as np
 
-from edgeai import evaluate, metrics, plots
-from edgeai.evaluate import Result, Run
-from edgeai.metrics import Estimate
+from edgeai.evaluation import metrics, plots
+from edgeai.evaluation import run as evaluate
+from edgeai.evaluation.metrics import Estimate
+from edgeai.evaluation.regressions import Change, Comparison
+from edgeai.evaluation.run import Result, Run
 from edgeai.records import Passage
-from edgeai.regressions import Change, Comparison
 
 WORST = 20
 BARS = ("correct", "answered", "recall@5", "citation_precision")  # drawn for each kind of question

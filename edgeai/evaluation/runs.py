@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from edgeai.errors import DiskFull, IndexBusy, PathNotFound, ReadOnly, UsageProblem
-from edgeai.evaluate import Run, run_from_dict
+from edgeai.evaluation.run import Run, run_from_dict
 
 APPLICATION_ID = 0x45444556  # "EDEV": tells these files from indexes
 BUSY_TIMEOUT_MS = 10_000

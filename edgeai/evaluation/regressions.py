@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeai import metrics
 from edgeai.errors import UsageProblem
-from edgeai.evaluate import Result, Run, column
-from edgeai.metrics import Estimate
+from edgeai.evaluation import metrics
+from edgeai.evaluation.metrics import Estimate
+from edgeai.evaluation.run import Result, Run, column
 
 # In the order of the pipeline: what is worse first is the likeliest cause of what is worse after it.
 GATED: Mapping[str, str] = {

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeai import metrics, scores
+from edgeai import scores
 from edgeai.check import unsupported_numbers
 from edgeai.cite import MARK
-from edgeai.questions import CONFLICT, Case
+from edgeai.evaluation import metrics
+from edgeai.evaluation.questions import CONFLICT, Case
+from edgeai.evaluation.targets import Target
 from edgeai.records import Answer, Citation, Hit
-from edgeai.targets import Target
 
 DEPTH = 10  # hits that are looked at
 CORRECT_F1 = 0.6  # an answer is right when it contains an accepted one, or shares this much of its words with it

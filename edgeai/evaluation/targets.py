@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from edgeai.questions import Source
+from edgeai.evaluation.questions import Source
 from edgeai.records import Chunk
 from edgeai.store import Store
 

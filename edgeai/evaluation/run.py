@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from edgeai import metrics
 from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
+from edgeai.evaluation import metrics
+from edgeai.evaluation.judge import DEPTH, Judgement, Lookup, judge
+from edgeai.evaluation.metrics import Estimate
+from edgeai.evaluation.questions import Case
+from edgeai.evaluation.targets import Target, locate
 from edgeai.followup import rewrite_question
-from edgeai.judge import DEPTH, Judgement, Lookup, judge
-from edgeai.metrics import Estimate
 from edgeai.pipeline import embedded_text
-from edgeai.questions import Case
 from edgeai.records import Answer, Citation, Hit, Passage, Progress, ProgressCallback
 from edgeai.store import Store
-from edgeai.targets import Target, locate
 from edgeai.terms import query_terms
 
 FORMAT = "edgeai-eval-1"
