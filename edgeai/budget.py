@@ -10,12 +10,15 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 
 SMOOTHING = 0.1  # of a new observation in the weighted means
 CAUTION = 1.0  # mean deviations that are added to a mean when something is planned
 OUTLIER = 4.0  # an observation counts as at most so many times the mean: a stalled machine is not a slow one
+# What is not tried is not learnt either. A rate for which there was no time is lowered a little each time, until it is
+# tried again; one at which the deadline passed is raised much more (as TCP does with its window, RFC 5681).
+HOPE, REGRET = 0.98, 1.25
 
 # What a unit of work costs beside its size: the overhead of a call, in the unit's own measure.
 PAIR_OVERHEAD = 120  # characters: the question, the title, and the padding to the longest
@@ -51,11 +54,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Milliseconds per character read, token prefilled and forward of a few tokens; defaults: two cores of 2.5 GHz."""
+    """Milliseconds per character read, token prefilled and forward of a few tokens; at first of two quick cores."""
 
-    read: Rate = Rate(0.025, 0.005)
-    prefill: Rate = Rate(2.2, 0.4)
-    forward: Rate = Rate(15.0, 3.0)
+    read: Rate = Rate(0.02, 0.002)
+    prefill: Rate = Rate(1.2, 0.1)
+    forward: Rate = Rate(8.0, 1.0)
 
 
 class Costs:
@@ -72,6 +75,19 @@ class Costs:
                 name: getattr(self.rates, name).updated(ms / units) for name, (units, ms) in observed.items() if units
             }
             self.rates = Rates(**{**{name: getattr(self.rates, name) for name in Rates.__slots__}, **new})
+
+    def missed(self, tokens: int, ms: float) -> None:
+        """The deadline passed, after `ms`, before a prompt of so many new tokens was computed."""
+        with self._lock:
+            prefill = self.rates.prefill
+            slower = max(prefill.mean * REGRET, ms / max(1, tokens))
+            self.rates = replace(self.rates, prefill=Rate(min(slower, prefill.mean * OUTLIER), prefill.deviation))
+
+    def untried(self) -> None:
+        """There was no time to generate, as far as is known."""
+        with self._lock:
+            prefill = self.rates.prefill
+            self.rates = replace(self.rates, prefill=Rate(prefill.mean * HOPE, prefill.deviation * HOPE))
 
     def as_dict(self) -> dict[str, dict[str, float]]:
         """Plain JSON-ready values."""

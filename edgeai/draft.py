@@ -86,10 +86,11 @@ class Draft:
     ) -> Answer:
         """The model's words when they can be believed, else what the passages say in their own words, else neither."""
         last = pieces[-1]
-        self.budget.costs.note(
-            prefill=(last.prompt_tokens - last.cached_tokens + FORWARD_OVERHEAD, last.prefill_ms),
-            forward=(last.forwards, last.generate_ms),
-        )
+        computed = last.prompt_tokens - last.cached_tokens + FORWARD_OVERHEAD
+        if last.finish == "cancelled" and not last.output_tokens:
+            self.budget.costs.missed(computed, last.prefill_ms)
+        else:
+            self.budget.costs.note(prefill=(computed, last.prefill_ms), forward=(last.forwards, last.generate_ms))
         if last.finish == "cancelled":
             return self.extractive(verdict, "out of time")
         said = "".join(piece.text for piece in pieces).strip()

@@ -294,6 +294,7 @@ def answer(
     draft = draft.waited(time.perf_counter() - waiting)
     request, draft = _request(draft, generator, settings, history)
     if not request:
+        draft.budget.costs.untried()
         return draft.extractive(verdict, "no time to generate")
     pieces: list[Piece] = []
     sent = time.perf_counter()

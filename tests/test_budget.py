@@ -75,6 +75,18 @@ def test_rates_settle_and_one_stalled_answer_does_not_unsettle_them():
     assert costs.rates.prefill.mean < 4.0
 
 
+def test_a_missed_deadline_weighs_more_than_a_chance_not_taken():
+    costs = Costs()
+    before = costs.rates.prefill.mean
+    costs.missed(100, 10.0)  # stopped early: it says little about the rate
+    assert costs.rates.prefill.mean == pytest.approx(before * 1.25)
+    costs.missed(100, 100 * before * 3)
+    assert costs.rates.prefill.mean == pytest.approx(before * 3)
+    for _ in range(100):
+        costs.untried()
+    assert costs.rates.prefill.mean < before  # sooner or later it is tried again
+
+
 def test_costs_are_kept_by_what_they_depend_on(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
     costs = Costs()

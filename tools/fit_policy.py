@@ -23,7 +23,7 @@ from edgeai.read import chosen, log_odds
 from edgeai.records import Reading
 from tools.logistic import Array, calibration_error, fit, sigmoid
 
-NAMES = ("BIAS", "ANSWERABLE", "SPAN", "DECLINED", "STATED")
+NAMES = ("BIAS", "ANSWERABLE", "DECLINED", "STATED")
 FLOORS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
 
@@ -49,7 +49,7 @@ def features(record: Mapping[str, Any], *, heard: bool) -> list[float]:
     best = readings[chosen(readings)]
     declined = is_refusal(record["said"])
     witness = [float(declined), float(not declined)] if heard else [0.0, 0.0]
-    return [1.0, log_odds(best.answerable), float(np.log(max(best.span, 1e-6))), *witness]
+    return [1.0, log_odds(best.answerable), *witness]
 
 
 def crossed(design: Array, truth: Array) -> float:
