@@ -48,7 +48,7 @@ class Remembering:
 
     def __init__(self, embedder) -> None:
         self.spec = embedder.spec
-        self.embed_query = embedder.embed_query
+        self.load, self.embed_query = embedder.load, embedder.embed_query
         self.count_tokens = embedder.count_tokens
         self._embedder = embedder
         self._known: dict[str, np.ndarray] = {}
