@@ -165,7 +165,13 @@ class Assistant:
         if self._generator is not None:
             self._generator.pause()  # retrieval needs the cores now
         engines = pipeline.Engines(
-            self.open_store(), self.embedder, self._load_generator, self._load_reader, self._open_costs()
+            self.open_store(),
+            self.embedder,
+            self._load_generator,
+            self._load_reader,
+            self._open_costs(),
+            # The words of a model that was not trained for this are seldom shown: reading more is worth more.
+            saves_time=self._generator is not None and self._generator.spec.independent,
         )
         return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
 

@@ -31,6 +31,7 @@ ENOUGH_READ, LEAST_READ = 4, 2
 # What a generated answer takes at least.
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 45, 40, 8
 SPARE_FORWARDS = 3  # beyond the first, for words that no draft foretold
+WORDY_FORWARDS = 30  # of a model that has not learnt to answer in a few words
 FINISH_MS = 6.0  # citing, checking, and handing over
 
 
@@ -136,10 +137,13 @@ class Budget:
         costs = accumulate(self.costs.rates.read.careful * (length + PAIR_OVERHEAD) for length in lengths)
         return max(sum(cost <= left for cost in costs), min(LEAST_READ, len(lengths)))
 
-    def room(self, others: int) -> float:
-        """How many tokens of passages there is time to compute, besides `others` that must be; negative for none."""
+    def room(self, others: int, forwards: int = SPARE_FORWARDS) -> float:
+        """How many tokens of passages there is time to compute, besides `others` that must be; negative for none.
+
+        `forwards` is how many the answer takes beyond the first.
+        """
         rates = self.costs.rates
-        left = self.left() - SPARE_FORWARDS * rates.forward.careful
+        left = self.left() - forwards * rates.forward.careful
         return left / rates.prefill.careful - others - CHECKED_TOKENS - FORWARD_OVERHEAD
 
     def _least_generation(self) -> float:

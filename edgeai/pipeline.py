@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten
-from edgeai.budget import Budget, Costs
+from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.config import Settings
 from edgeai.draft import Draft
 from edgeai.engines import Embedder, Reader
@@ -238,6 +238,7 @@ class Engines:
     generator: Callable[[], TextGenerator | None]
     reader: Callable[[], Reader | None] = lambda: None
     costs: Costs = field(default_factory=Costs)
+    saves_time: bool = True  # for generating, while passages are read
 
 
 def ask(
@@ -270,7 +271,7 @@ def _ask(
     candidates = tuple(numbered(found.hits))
     draft = Draft(question, query, candidates[: settings.passages], found, began, budget, engines.embedder)
     if reader and candidates and found.trust >= read.READABLE:
-        draft = draft.read(reader, candidates, settings.passages, generating=settings.model != "none")
+        draft = draft.read(reader, candidates, settings.passages, generating=engines.saves_time)
     return (yield from answer(draft, engines, settings, history))
 
 
@@ -332,7 +333,7 @@ def _request(
         draft.passages,
         draft.readings,
         lambda passage: generator.missing([prompt.passage_text(passage, numbered=numbered_)])[0],
-        draft.budget.room(rest),
+        draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
     )
     return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
 

@@ -35,7 +35,7 @@ def fit(
         fitting = next(((part, used) for part in (whole, shorter) if (used := cost(part)) <= room), None)
         if fitting is None:
             if row == best:
-                return (), (DROPPED,)
+                return (), ()
             cuts.setdefault(DROPPED)
             continue
         kept[row] = fitting[0]

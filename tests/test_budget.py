@@ -46,6 +46,7 @@ def test_what_fits_is_what_the_rates_say():
     assert budget(6 + 3 * 50 + 30 + 2 * 97 + 9, rates).pairs([380] * 8, generating=True) == 7  # instead of generating
     assert 0 < 60 - budget(6 + 30 + 2 * (60 + 20 + 8 + 4), rates).room(20) < 5
     assert budget(50, rates).room(100) < 0
+    assert budget(1_000, rates).room(20, forwards=13) == pytest.approx(budget(1_000, rates).room(20) - 50, abs=3)
 
 
 def test_a_budget_that_is_spent_leaves_nothing():
