@@ -160,10 +160,10 @@ def extract(
         zip(scored, cosines, strict=True), key=lambda pair: pair[0][0] + SIMILARITY_WEIGHT * pair[1]
     )[0]
     best = citation(passage, span)
-    return f"{_as_sentence(passage, span)} [{best.n}]", best
+    return f"{as_sentence(passage, span)} [{best.n}]", best
 
 
-def _as_sentence(passage: Passage, span: Span) -> str:
+def as_sentence(passage: Passage, span: Span) -> str:
     """A sentence without its list mark; a table row as "column: value" pairs where its header is shown."""
     text = " ".join(passage.text[slice(*span)].split())
     if not text.startswith("|"):

@@ -162,10 +162,20 @@ class Draft:
 
     def _best(self) -> tuple[str, Citation] | None:
         if self.readings:
-            return read.extract(self.passages, self.readings)
+            return self._read()
         compare = self._similarity if self.embedder else None
         # The question as rewritten repeats what was asked before, so it comes second.
         return check.extract(self.question, self.passages, compare) or check.extract(self.query, self.passages, compare)
+
+    def _read(self) -> tuple[str, Citation] | None:
+        """The reader's span; the whole row, with its columns named, where the span is of several cells of a table."""
+        best = read.extract(self.passages, self.readings)
+        if best is None or "|" not in best[0]:
+            return best
+        row = best[1]
+        passage = self.passages[read.chosen(self.readings)]
+        text = check.as_sentence(passage, (row.start - passage.start, row.end - passage.start))
+        return cite.with_mark(text, row.n), row
 
     def _similarity(self, question: str, texts: Sequence[str]) -> list[float]:
         if self.embedder is None:

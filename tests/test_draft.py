@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -59,6 +60,19 @@ def test_a_span_of_one_passage_beside_a_claim_of_another_cites_both():
 def test_words_that_no_passage_holds_give_way_to_the_readers():
     given = answer(draft(), "It costs 120 euros.")
     assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("unsupported",))
+
+
+def test_of_several_cells_of_a_table_the_row_is_shown():
+    text = "| Country | Lunch | Hotel |\n|---|---|---|\n| France | €18 | €145 |"
+    start = text.index("€18 | €145")
+    one = replace(
+        draft(),
+        passages=(Passage(1, text, "/rates.md", 40, 40 + len(text)),),
+        readings=(Reading(0.5, 0.9, start, start + 10, 0.5),),
+    )
+    given = one.extractive(one.outlook())
+    assert given.text == "Country: France, Lunch: €18, Hotel: €145 [1]"
+    assert given.citations[0].quote == "| France | €18 | €145 |"
 
 
 def test_the_model_declines_where_the_reader_is_not_sure():
