@@ -143,6 +143,8 @@ class Draft:
             if verdict.status == "refused":
                 return self.refused(verdict)
         if prompt.is_refusal(said):
+            if self.readings:  # such a model declines at random; the reader has been asked
+                return self._quoting(verdict, ("the model declined",))
             return self.refused(check.check(said, (), shown, verdict), "generated")
         text, citations = check.keep_supported(*cite.cite(said, shown), shown)
         verdict_on_text = check.check(text, citations, shown, verdict)

@@ -81,6 +81,13 @@ def test_the_model_declines_where_the_reader_is_not_sure():
     assert (sure.status, sure.degraded) == ("answered", ("the model declined",))
 
 
+def test_a_model_that_never_learnt_to_decline_does_not_overrule_the_reader():
+    one = draft()
+    pieces = [Piece(prompt.REFUSAL), Piece("", "stop")]
+    given = one.generated(pieces, one.passages, one.outlook(), replace(SPEC, independent=False), one.began)
+    assert (given.text, given.degraded) == ("84 euros [1]", ("the model declined",))
+
+
 def test_an_answer_cut_off_by_the_clock_is_the_readers():
     one = draft()
     given = one.generated([Piece("A double"), Piece("", "cancelled")], one.passages, one.outlook(), SPEC, one.began)
