@@ -25,7 +25,6 @@ from edgeai.records import (
     Answer,
     Chunk,
     Document,
-    GeneratorSpec,
     Hit,
     Passage,
     Piece,
@@ -302,9 +301,10 @@ def answer(
     for piece in generator.stream(request, draft.budget.deadline):
         pieces.append(piece)
         yield piece
-    if draft.cut:
-        generator.prepare(_whole(draft, request, generator.spec))
-    return draft.generated(pieces, request.passages, verdict, generator.spec, sent)
+    given = draft.generated(pieces, request.passages, verdict, generator.spec, sent)
+    if draft.cut and generator.spec.independent:  # others cannot use a passage that was computed apart
+        generator.prepare(_whole(draft, request))
+    return given
 
 
 def _request(
@@ -338,10 +338,10 @@ def _request(
     return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
 
 
-def _whole(draft: Draft, request: Prompt, spec: GeneratorSpec) -> tuple[Segment, ...]:
+def _whole(draft: Draft, request: Prompt) -> tuple[Segment, ...]:
     """The prefix of a prompt and all passages of its draft, whole: those that the next question is likely to need."""
     prefix = [segment for segment in request.segments if segment.role == "prefix"]
-    texts = (prompt.passage_text(passage, numbered=not spec.independent) for passage in draft.passages)
+    texts = (prompt.passage_text(passage, numbered=False) for passage in draft.passages)
     return (*prefix, *(Segment(text, "passage") for text in texts))
 
 

@@ -69,3 +69,19 @@ def generator_base(generator_spec: GeneratorSpec) -> Path:
     from edgeai.registry import Registry
 
     return Path(generator_spec.model).with_name(Registry().entry(DEFAULT_GENERATOR).files[0].name)
+
+
+@pytest.fixture
+def open_generator():
+    """Opens generators that are closed when the test ends."""
+    from edgeai.generate import LlamaGenerator
+
+    opened = []
+
+    def open_(spec, **options):
+        opened.append(LlamaGenerator(spec, threads=1, **options))
+        return opened[-1]
+
+    yield open_
+    for generator in opened:
+        generator.close()

@@ -126,7 +126,9 @@ def test_a_gate_without_a_budget_enough_questions_or_enough_of_a_baseline_is_ref
 
 
 def test_a_baseline_takes_the_place_of_a_budget():
-    bench.require_gate(100, None, 100)
+    with pytest.raises(UsageProblem, match="budget"):
+        bench.require_gate(100, None)
+    assert bench.require_gate(100, None, 100) is None
 
 
 # questions

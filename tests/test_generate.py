@@ -34,19 +34,6 @@ def scripted(tmp_path_factory):
     return write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "scripted.gguf", script=SCRIPT)
 
 
-@pytest.fixture
-def open_generator():
-    opened = []
-
-    def open_(spec, **options):
-        opened.append(LlamaGenerator(spec, threads=1, **options))
-        return opened[-1]
-
-    yield open_
-    for generator in opened:
-        generator.close()
-
-
 def prompt_for(generator, *texts, question="How long is leave?", max_tokens=24):
     passages = [Passage(n, text, f"/{n}.md", 0, len(text)) for n, text in enumerate(texts, 1)]
     return build_prompt(question, passages, TEMPLATE, count=generator.count_tokens, context=1024, max_tokens=max_tokens)

@@ -8,7 +8,6 @@ import pytest
 from tiny_gguf import TEMPLATE, write_tiny_gguf
 
 from edgeai.errors import ContextTooLong
-from edgeai.generate import LlamaGenerator
 from edgeai.prompt import build_prompt, passage_text, prefix_segments
 from edgeai.records import Passage, Prompt, Segment, Turn
 
@@ -19,19 +18,6 @@ POLICY = "Laptops are replaced every four years. Phones are not."
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     return replace(write_tiny_gguf(tmp_path_factory.mktemp("gguf") / "random.gguf"), independent=True)
-
-
-@pytest.fixture
-def open_generator():
-    opened = []
-
-    def open_(spec, **options):
-        opened.append(LlamaGenerator(spec, threads=1, **options))
-        return opened[-1]
-
-    yield open_
-    for generator in opened:
-        generator.close()
 
 
 def passages_of(*texts):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,7 @@ def test_without_time_to_generate_the_passages_speak(assistant, docs):
 
 def test_passages_that_were_cut_are_prepared_whole_for_the_next_question(assistant, docs):
     generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    generator.spec = replace(generator.spec, independent=True)
     generator.missing = lambda texts: [0 if "20 weeks" in text else 100_000 for text in texts]
     answer = ask(
         assistant, docs, generator, "How long is parental leave, and who books flights?", budget_ms=60_000

@@ -18,12 +18,26 @@ if TYPE_CHECKING:
     from edgeai.assistant import Assistant
     from edgeai.bench.plain import PlainStack
     from edgeai.config import Settings
-    from edgeai.records import Progress
 
 GATE_FAILED = 3
+SCHEMA = """\
+\b
+--json prints {"machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report", "times_ms",
+"resources", "cold", "plain", "baseline"}, the last three null when not asked for. All times are in ms.
+"report" holds "answers", "questions", "stages" (for each: "count", "mean", "p50", "p90", "p95", "p99",
+"intervals" with [low, high] of each percentile), the shares "generated", "extractive", "refused" and "degraded",
+mean "tokens", "budget_ms", "within_budget" (a share) and "met".
+"times_ms" holds "total" and "first_token" of every answer, "resources" "peak_memory_bytes" and
+"joules_per_answer" of the processor package (null where the system does not say).
+"cold" holds "processes", "page_cache", and like stages "wall" and "answer".
+"plain" holds "setup", "stages", "pieces" (mean, about tokens), "times_ms" and "speedup": "pairs" (geometric
+mean), "p50" and "p95", each with "value" and "interval"; above 1 edgeai is faster.
+"baseline" holds the ratios "p50" and "p95" (below 1 is faster now) with "value", "interval" and "verdict",
+"regressed", and "different": what was not the same in both runs.
+"""
 
 
-@click.command("bench", short_help="Measure how long answers take.")
+@click.command("bench", short_help="Measure how long answers take.", epilog=SCHEMA)
 @click.option(
     "--questions",
     type=click.File("r", encoding="utf-8-sig"),
@@ -69,20 +83,6 @@ def bench_command(
     the same model file, index and answer length through llama-cpp-python with its own defaults (no adapter; threads =
     physical cores), alternating which goes first. Every pair counts, also where edgeai refused without generating.
     Memory is not reported then, as both share the process.
-
-    \b
-    --json prints {"machine", "model", "embedder", "index", "settings", "warmup", "repeat", "report", "times_ms",
-    "resources", "cold", "plain", "baseline"}, the last three null when not asked for. All times are in ms.
-    "report" holds "answers", "questions", "stages" (for each: "count", "mean", "p50", "p90", "p95", "p99",
-    "intervals" with [low, high] of each percentile), the shares "generated", "extractive", "refused" and "degraded",
-    mean "tokens", "budget_ms", "within_budget" (a share) and "met".
-    "times_ms" holds "total" and "first_token" of every answer, "resources" "peak_memory_bytes" and
-    "joules_per_answer" of the processor package (null where the system does not say).
-    "cold" holds "processes", "page_cache", and like stages "wall" and "answer".
-    "plain" holds "setup", "stages", "pieces" (mean, about tokens), "times_ms" and "speedup": "pairs" (geometric
-    mean), "p50" and "p95", each with "value" and "interval"; above 1 edgeai is faster.
-    "baseline" holds the ratios "p50" and "p95" (below 1 is faster now) with "value", "interval" and "verdict",
-    "regressed", and "different": what was not the same in both runs.
     """
     from edgeai import bench
     from edgeai.bench.compare import read_baseline, with_baseline
@@ -151,10 +151,11 @@ def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: in
     from edgeai.bench import machine, plain
     from edgeai.bench.compare import alternately
     from edgeai.bench.statistics import mean
+    from edgeai.cli import console
 
     meter = machine.EnergyMeter()
     ask = meter.metered(lambda question: assistant.ask(question).answer)
-    run = partial(bench.run, asked, warmup=warmup, repeat=repeat, progress=_count)
+    run = partial(bench.run, asked, warmup=warmup, repeat=repeat, progress=console.count_steps)
     theirs = None
     if compare:
         with _plain_stack(assistant.settings, assistant.index) as stack:
@@ -163,7 +164,7 @@ def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: in
         theirs = plain.summarise(stack.setup, [other for _, other in pairs], [one.timings.total for one in answers])
     else:
         answers = run(ask)
-    joules = meter.joules[warmup:]
+    joules, memory = meter.joules[warmup:], machine.peak_memory()  # before statistics take their own
     return {
         **_conditions(assistant),
         "warmup": warmup,
@@ -171,7 +172,7 @@ def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: in
         "report": bench.summarise(answers, budget_ms=assistant.settings.budget_ms or None).as_dict(),
         "times_ms": bench.times_ms(answers),
         "resources": {
-            "peak_memory_bytes": None if compare else machine.peak_memory(),
+            "peak_memory_bytes": None if compare else memory,
             "joules_per_answer": round(mean(joules), 3) if joules else None,
         },
         "cold": None,
@@ -195,18 +196,9 @@ def _conditions(assistant: Assistant) -> dict[str, Any]:
 
 def _cold(questions: Sequence[str], assistant: Assistant) -> dict[str, Any]:
     from edgeai.bench import cold
-
-    return cold.summarise(cold.run(questions, assistant.index, assistant.settings, _count))
-
-
-def _count(step: Progress) -> None:
-    """Draws between two questions only: a bar of its own thread would compete with what is measured."""
     from edgeai.cli import console
 
-    if console.err().is_terminal:
-        end = "\n" if step.done == step.total else ""
-        console.err().file.write(f"\r{step.done}/{step.total} {step.unit}{end}")
-        console.err().file.flush()
+    return cold.summarise(cold.run(questions, assistant.index, assistant.settings, console.count_steps))
 
 
 def _write_page(path: Path, record: dict[str, Any]) -> None:

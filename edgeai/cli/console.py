@@ -120,11 +120,11 @@ def _amount(step: Progress, speed: float | None) -> str:
     return f"{step.done}/{step.total} {step.unit}{rate}"
 
 
-def count_questions(step: Progress) -> None:
+def count_steps(step: Progress) -> None:
     """Draws between two questions only: a bar of its own thread would compete with what is measured."""
     if err().is_terminal:
         end = "\n" if step.done == step.total else ""
-        err().file.write(f"\r{step.done}/{step.total} questions{end}")
+        err().file.write(f"\r{step.done}/{step.total} {step.unit}{end}")
         err().file.flush()
 
 

@@ -113,7 +113,7 @@ def _evaluate(
         console.notice(f"{drafts} of {len(cases)} questions are uncorrected drafts; their figures say little.")
     assistant.warm()
     assistant.search("warm up")  # opens the embedder's session, which is not to count for the first question
-    run = evaluate.run(cases, subject_of(assistant), context=_context(assistant), progress=console.count_questions)
+    run = evaluate.run(cases, subject_of(assistant), context=_context(assistant), progress=console.count_steps)
     number = kept.save(runs, run)
     return run, number, regressions.compare(run, before) if before else None
 
