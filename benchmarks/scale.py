@@ -4,12 +4,12 @@ A question costs one forward of the embedder, beside which the keyword index is 
 what was found is fused. Physics of the vector search, at 384 dimensions:
 
 - exact (up to 48 MiB of vectors): 1,536 bytes a chunk are read once, so 10,000 chunks take 15 MB;
-- codes: 48 bytes a chunk, 48 MB at a million, and 400 vectors of 1,536 bytes from SQLite.
+- codes: 48 bytes a chunk, 48 MB at a million, and at least 100 vectors of 1,536 bytes from SQLite.
 
 The floor is those bytes at the bandwidth of this machine's memory, which is measured by adding up a large array; "times
 the floor" is how far the search is from it. What lies between is popcounts, selection, and above all SQLite's look-ups,
-which follow a list of pages for each vector. Keyword search has no such floor: it scores at most about 10,000 chunks a
-question, and reads the lists of all the question's words.
+which follow a list of pages for each vector. Keyword search has no such floor: it scores some 6,000 chunks a question,
+and reads 80,000 entries of the lists of its words.
 
 The index: vectors x + s (y - z) of a real vector x and two of its neighbours y and z, with a little noise, so that new
 ones lie among the old; texts of sentences drawn from the real ones, so that a word is as frequent as before. Questions
@@ -47,7 +47,7 @@ from edgeai.config import DEFAULT_EMBEDDER
 from edgeai.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
-from edgeai.store import Store, codes, vectors
+from edgeai.store import Store, codes, forms
 from edgeai.terms import query_terms
 
 if TYPE_CHECKING:
@@ -249,10 +249,9 @@ def recalls(store: Store, size: int, asked: Vectors, nearest: Sequence[Sequence[
 
 def bytes_read(chunks: int, dimension: int) -> int:
     """What a search of the vectors cannot do without."""
-    exact = 4 * dimension * chunks
-    if exact <= vectors.EXACT_BYTES:
-        return exact
-    return 8 * codes.words(dimension) * chunks + 4 * dimension * vectors.RESCORED
+    if forms.choose(chunks, dimension) is forms.EXACT:
+        return 4 * dimension * chunks
+    return 8 * codes.words(dimension) * chunks + 4 * dimension * forms.FIRST
 
 
 def memory_bandwidth() -> float:

@@ -35,7 +35,8 @@ from edgeai.errors import (
 from edgeai.filters import Filter, parse_filter
 from edgeai.records import Chunk
 from edgeai.store import Store, database, schema
-from edgeai.store.queries import quote_terms, sqlite_glob
+from edgeai.store.keywords import quote_terms
+from edgeai.store.queries import sqlite_glob
 from edgeai.store.schema import TEXT_PART, VECTOR_BLOCK
 
 QUICK = settings(deadline=None, max_examples=50)

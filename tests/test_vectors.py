@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from toy_index import DIMENSION, MAKER, entry, filled, unit
 
 from edgeai.filters import EVERYTHING, Filter, parse_filter
-from edgeai.store import Maker, Store, codes, queries, vectors
+from edgeai.store import Maker, Store, codes, forms, keywords, queries, vectors
 from edgeai.store.schema import VECTOR_BLOCK
 
-KINDS = ["exact", "codes"]
+FORMS = [forms.EXACT, forms.ROUNDED, forms.SIGNS]
 FILTERS = [
     EVERYTHING,
     Filter(labels=frozenset({""})),
@@ -30,16 +30,16 @@ FILTERS = [
 ]
 
 
-@pytest.fixture(params=KINDS)
-def kind(request, monkeypatch):
-    """Every test runs on vectors held as they are, and on codes."""
-    if request.param == "codes":
-        monkeypatch.setattr(vectors, "EXACT_BYTES", 0)
+@pytest.fixture(params=FORMS, ids=lambda form: form.name)
+def form(request, monkeypatch):
+    """Every test runs on vectors held in each form, and looks up enough to find what an exact search finds."""
+    monkeypatch.setattr(forms, "FIRST", 10_000)
+    monkeypatch.setattr(vectors, "choose", lambda count, dimension: request.param)
     return request.param
 
 
 @pytest.fixture
-def store(tmp_path, kind):
+def store(tmp_path, form):
     with Store.open(tmp_path / "index.db", maker=MAKER) as opened:
         yield opened
 
@@ -101,12 +101,12 @@ CHANGES = st.lists(
 
 
 @settings(deadline=None, max_examples=15)
-@given(changes=CHANGES, exact=st.booleans(), seed=st.integers(0, 99))
-def test_after_any_changes_from_anywhere_it_finds_what_is_there(changes, exact, seed):
+@given(changes=CHANGES, form=st.sampled_from(FORMS), seed=st.integers(0, 99))
+def test_after_any_changes_from_anywhere_it_finds_what_is_there(changes, form, seed):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        if not exact:
-            patch.setattr(vectors, "EXACT_BYTES", 0)
-            patch.setattr(vectors, "RESCORED", 10_000)  # all of them, so that the result must be the same
+        patch.setattr(vectors, "choose", lambda count, dimension: form)
+        patch.setattr(forms, "FIRST", 10_000)  # all of them, so that the result must be the same
+        patch.setattr(forms, "COMPARED", 10_000)
         path = Path(folder) / "index.db"
         with Store.open(path, maker=MAKER) as store, Store.open(path, maker=MAKER) as other:
             for step, (change, number, count, elsewhere) in enumerate(changes):
@@ -155,22 +155,23 @@ def test_a_change_reads_only_the_blocks_it_touched(store, monkeypatch):
     assert 1 <= len(read) <= 2
 
 
-def test_an_index_that_outgrows_the_exact_search_keeps_only_codes(tmp_path, monkeypatch):
-    monkeypatch.setattr(vectors, "EXACT_BYTES", 2 * VECTOR_BLOCK * DIMENSION * 4)
+def test_an_index_that_outgrows_a_form_is_held_in_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(forms, "HELD_BYTES", 4 * VECTOR_BLOCK * DIMENSION)
     with Store.open(tmp_path / "index.db", maker=MAKER) as store:
-        for number, exact in enumerate((True, True, False, False)):
+        for number, form in enumerate((forms.EXACT, *[forms.ROUNDED] * 3, forms.SIGNS)):
             store.put(*entry(f"/{number}", "x" * VECTOR_BLOCK, size=1, seed=number))
             assert_finds_what_sqlite_finds(store)
-            assert store._memory._held.exact is exact
-        store.remove(["/0", "/1", "/2"])
+            assert store._memory._held.form is form
+        store.remove(["/0", "/1", "/2", "/3"])
         store.vacuum()
         assert_finds_what_sqlite_finds(store)
-        assert store._memory._held.exact
+        assert store._memory._held.form is forms.EXACT
 
 
+@pytest.mark.parametrize("form", FORMS[1:], ids=lambda form: form.name)
 @pytest.mark.parametrize("dimension", [8, 100, 384])
-def test_codes_find_nearly_all_of_the_true_ten_best(tmp_path, monkeypatch, dimension):
-    monkeypatch.setattr(vectors, "EXACT_BYTES", 0)
+def test_codes_find_nearly_all_of_the_true_ten_best(tmp_path, monkeypatch, dimension, form):
+    monkeypatch.setattr(vectors, "choose", lambda count, dimension: form)
     chance = np.random.default_rng(0)
     topics = chance.standard_normal((60, dimension))
     texts = normal(topics[chance.integers(60, size=4000)] + chance.standard_normal((4000, dimension)))
@@ -251,7 +252,7 @@ def test_scoring_only_rare_words_gives_the_same_scores_and_fills_the_list(worded
     everything = worded.matching(terms, limit=1000)
     frequencies = worded.document_frequency(terms)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queries, "SCORED", room)
+        patch.setattr(keywords, "SCORED", room)
         found = worded.matching(terms, limit=limit, frequencies=frequencies)
     assert len(found) == min(limit, len(everything))
     scores = dict(everything)
@@ -267,10 +268,41 @@ def test_an_index_small_enough_to_score_whole_is_scored_whole(worded, terms):
 
 
 def test_each_attempt_scores_more_chunks_until_all_are(monkeypatch):
-    monkeypatch.setattr(queries, "SCORED", 10)
-    attempts = [*queries.keyword_queries(["often", "rare", "some", "never"], {"often": 900, "rare": 3, "some": 20})]
+    monkeypatch.setattr(keywords, "SCORED", 10)
+    attempts = [*keywords.keyword_queries(["often", "rare", "some", "never"], {"often": 900, "rare": 3, "some": 20})]
     assert attempts == [
-        ('("rare") AND ("rare" OR "some" OR "often" OR "some" OR "often")', 2),
-        ('("rare" OR "some") AND ("rare" OR "some" OR "often" OR "often")', 2),
-        ('"often" OR "rare" OR "some" OR "never"', 1),
+        ('("rare") AND ("rare" OR "some" OR "often" OR "some" OR "often")', 2, 3),
+        ('("rare" OR "some") AND ("rare" OR "some" OR "often" OR "often")', 2, 23),
+        ('"often" OR "rare" OR "some"', 1, 923),
     ]
+
+
+def test_frequent_words_are_read_as_far_as_the_lists_may_be_long(monkeypatch):
+    monkeypatch.setattr(keywords, "POSTINGS", 25)
+    monkeypatch.setattr(keywords, "SCORED", 2)
+    frequencies = {"often": 900, "rare": 3, "some": 20}
+    queries_of = [query for query, _, _ in keywords.keyword_queries([*frequencies], frequencies)]
+    assert queries_of[0] == '("rare") AND ("some")'
+    assert not any("often" in query for query in queries_of)
+    assert [*keywords.keyword_queries(["often"], frequencies)] == [('"often"', 1, 900)]
+
+
+def test_a_list_stays_short_rather_than_score_half_the_index(worded, monkeypatch):
+    terms = ["w0", "w5"]  # in about 3 and in half of the 200 chunks
+    frequencies = worded.document_frequency(terms)
+    monkeypatch.setattr(keywords, "SCORED", 1)
+    monkeypatch.setattr(keywords, "MOST_SCORED", frequencies["w0"] + 1)
+    found = worded.matching(terms, limit=50, frequencies=frequencies)
+    assert 0 < len(found) <= frequencies["w0"]
+    assert len(worded.matching(terms, limit=50)) == 50
+
+
+def test_frequencies_follow_the_index(tmp_path):
+    with Store.open(tmp_path / "index.db", maker=MAKER) as store:
+        store.put_many([entry("/a", "apple pie")])
+        assert store.document_frequency(["apple", "tart"]) == {"apple": 1, "tart": 0}
+        store.put_many([entry("/b", "apple tart")])
+        assert store.document_frequency(["apple", "tart"]) == {"apple": 2, "tart": 1}
+        with Store.open(tmp_path / "index.db", maker=MAKER) as other:
+            other.remove(["/a", "/b"])
+        assert store.document_frequency(["apple", "tart"]) == {"apple": 0, "tart": 0}

@@ -18,7 +18,7 @@ import numpy as np
 from edgeai.errors import EmbedderMismatch, IndexMissing, PathNotFound
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.records import Chunk, Document
-from edgeai.store import integrity, queries, schema
+from edgeai.store import integrity, keywords, queries, schema
 from edgeai.store.database import Database, create_file, damaged
 from edgeai.store.queries import StoredChunk
 from edgeai.store.vectors import VectorMemory
@@ -66,6 +66,7 @@ class Store:
         self._database = database
         self._maker = maker
         self._memory = VectorMemory(database, maker.dimension)
+        self._frequencies = keywords.Frequencies(database)
 
     # opening ----------------------------------------------------------------------------------------------------------
 
@@ -254,10 +255,10 @@ class Store:
     ) -> list[tuple[int, float]]:
         """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first.
 
-        With `frequencies` (as from `document_frequency`) a large index is not scored as a whole: chunks that hold only
-        frequent terms may be left out, as long as there are `limit` others.
+        With `frequencies` (as from `document_frequency`) a large index is not scored as a whole: the most frequent
+        terms may not count, and chunks that hold no other be left out (`edgeai.store.keywords`).
         """
-        return queries.matching(self._database, terms, limit=limit, where=where, frequencies=frequencies)
+        return keywords.matching(self._database, terms, limit=limit, where=where, frequencies=frequencies)
 
     def nearest(self, vector: Vectors, *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
         """Chunks closest to a unit vector, float32, shape (dimension,): (chunk id, cosine), best first.
@@ -283,7 +284,7 @@ class Store:
 
     def document_frequency(self, terms: Iterable[str], *, where: Filter = EVERYTHING) -> dict[str, int]:
         """For each term, how many chunks hold it."""
-        return queries.document_frequency(self._database, terms, where=where)
+        return self._frequencies.of(terms, where)
 
     def vectors(self, chunk_ids: Sequence[int]) -> Vectors:
         """The vectors of chunks in the order given, float32, shape (len(chunk_ids), dimension).

@@ -27,6 +27,7 @@ WORD = 64  # bits
 WIDER = 10
 SCANNED_BLOCKS = 128  # at a time: their codes (786 kB at 384 dimensions) stay in the second-level cache
 UNREACHABLE = np.iinfo(np.uint16).max
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1).astype(np.float32)
 
 
 def words(dimension: int) -> int:
@@ -43,17 +44,17 @@ def encode(vectors: Vectors) -> Codes:
     return np.ascontiguousarray(signs.view(np.uint64).transpose(0, 2, 1))
 
 
-def closest(codes: Codes, allowed: Mask, query: Vectors, count: int) -> Positions:
-    """Positions, counted through all blocks, of the `count` allowed vectors that are likely closest, in no order.
+def ranked(codes: Codes, allowed: Mask, query: Vectors, count: int) -> tuple[Positions, Vectors]:
+    """The `count` allowed vectors that are likely closest, best first: positions, counted through all blocks, and
+    estimates, which grow with the cosine on a scale of their own.
 
     `allowed` has shape (blocks, vectors a block), `query` (dimension,).
     """
     near = smallest(distances(codes, allowed, query), count * WIDER)
     near = near[allowed.reshape(-1)[near]]
-    if len(near) <= count:
-        return near
-    best: Positions = np.argpartition(-estimates(codes, near, query), count - 1)[:count]
-    return near[best]
+    found = estimates(codes, near, query)
+    best = np.argsort(-found, kind="stable")[:count]
+    return near[best], found[best]
 
 
 def distances(codes: Codes, allowed: Mask, query: Vectors) -> npt.NDArray[np.uint16]:
@@ -77,9 +78,16 @@ def smallest(values: npt.NDArray[np.uint16], count: int) -> Positions:
 
 
 def estimates(codes: Codes, positions: Positions, query: Vectors) -> Vectors:
-    """Products of the query with the signs of the codes at `positions`, up to a constant."""
+    """Products of the query with the codes at `positions`, a set bit counting 1 and others 0.
+
+    For every byte of a code, the sum that each of its 256 values stands for is looked up.
+    """
     block, within = np.divmod(positions, codes.shape[2])
-    chosen = np.ascontiguousarray(codes[block, :, within])
-    bits = np.unpackbits(chosen.view(np.uint8), axis=1, count=len(query))
-    products: Vectors = np.vecdot(bits.astype(np.float32), query)  # on this thread, as in `vectors`
-    return products
+    values = np.ascontiguousarray(np.ascontiguousarray(codes[block, :, within]).view(np.uint8).T)
+    padded = np.zeros(8 * len(values), np.float32)
+    padded[: len(query)] = query
+    sums = np.vecdot(padded.reshape(-1, 1, 8), _BITS)  # shape (bytes, 256); on this thread, as in `vectors`
+    found = np.zeros(len(positions), np.float32)
+    for row, value in zip(sums, values, strict=True):
+        found += row[value]
+    return found

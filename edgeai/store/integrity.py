@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeai.errors import IndexUnusable
-from edgeai.store import queries
+from edgeai.store import keywords, queries
 from edgeai.store.database import Database
 from edgeai.store.schema import TEXT_PART
 from edgeai.store.writes import NORM_TOLERANCE
@@ -109,5 +109,5 @@ def _unfindable_chunks(database: Database) -> int:
         # ASCII: Python and FTS5 know different versions of Unicode, so that they may split and fold others differently.
         terms = [term for term in query_terms(stored.chunk.text) if term.isascii()]
         sql = "SELECT count(*) FROM fts WHERE fts MATCH ? AND rowid = ?"
-        lost += any(not database.value(sql, (queries.quote_terms((term,)), chunk_id)) for term in terms)
+        lost += any(not database.value(sql, (keywords.quote_terms((term,)), chunk_id)) for term in terms)
     return lost

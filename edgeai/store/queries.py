@@ -1,17 +1,15 @@
-"""The questions SQLite answers: by words, how close given chunks are, and what a chunk's id stands for.
+"""The questions SQLite answers about chunks: how close given ones are, and what a chunk's id stands for.
 
 Reading only. Every function that takes `where` sees nothing but the documents it allows, so that a restricted caller
-cannot learn of others. Scores of the two searches are on different scales; joining them is the caller's business.
+cannot learn of others.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +19,10 @@ from edgeai.filters import EVERYTHING, Condition, Filter
 from edgeai.records import Chunk
 from edgeai.store.database import Database, damaged
 from edgeai.store.schema import TEXT_PART
-from edgeai.terms import index_text
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors
 
-CONTEXT_WEIGHT = 2.0  # of a word in title or headings, for BM25
-BODY_WEIGHT = 1.0
-# Scoring costs 0.8 us for every chunk that holds a term, reading on without scoring a twentieth of that. So only chunks
-# that hold one of the rarest terms are scored, about this many, and more only where they are too few for the list.
-SCORED = 10_000
-MORE_SCORED = 4  # times as many at every further attempt
-
-_OF_CHUNK = "JOIN chunks ON chunks.id = fts.rowid JOIN documents ON documents.id = chunks.document_id"
 _GLOB_SET = re.compile(r"\[(?P<negated>!?+)(?P<members>\]?+[^\]]*)\]|\[")
 _ALTERNATIVES = ("path", "type", "title", "label")  # fields with one value: several "=" can only mean "any of"
 
@@ -48,56 +37,6 @@ class StoredChunk:
     title: str
     type: str
     modified: float  # seconds since the epoch
-
-
-def matching(
-    database: Database,
-    terms: Sequence[str],
-    *,
-    limit: int,
-    where: Filter = EVERYTHING,
-    frequencies: Mapping[str, int] | None = None,
-) -> list[tuple[int, float]]:
-    """Chunks that hold any of the terms: (chunk id, BM25 as a positive number), best first.
-
-    With `frequencies`, how many chunks hold each term, chunks that hold only frequent terms may be left out, as long as
-    there are `limit` others; scores are the same.
-    """
-    found: list[tuple[int, float]] = []
-    if not quote_terms(terms) or limit < 1:
-        return found
-    for query, times in keyword_queries(terms, frequencies or {}):
-        found = [(row, score / times) for row, score in _ranked(database, query, limit, where)]
-        if len(found) >= limit:
-            break
-    return found
-
-
-def keyword_queries(terms: Sequence[str], frequencies: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """FTS5 queries that score more and more chunks, up to all that hold a term, each with its factor on BM25.
-
-    FTS5 adds up BM25 over all strings of a query. To require a rare term without counting it more than others, every
-    term is written twice: "(rare) AND (rare OR frequent OR frequent)" scores twice what "rare OR frequent" does.
-    """
-    held = sorted((term for term in terms if frequencies.get(term)), key=lambda term: frequencies[term])
-    sums = [*accumulate(frequencies[term] for term in held)]
-    room, count = SCORED, 0
-    while (count := max(count + 1, bisect_right(sums, room))) < len(held):
-        rare, frequent = held[:count], held[count:]
-        yield f"({quote_terms(rare)}) AND ({quote_terms((*rare, *frequent, *frequent))})", 2
-        room *= MORE_SCORED
-    yield quote_terms(terms), 1
-
-
-def _ranked(database: Database, query: str, limit: int, where: Filter) -> list[tuple[int, float]]:
-    condition, values = visible(where)
-    join, restriction = (_OF_CHUNK, f"AND {condition}") if condition else ("", "")
-    # `ORDER BY rank LIMIT` lets FTS5 sort before anything is joined.
-    sql = f"""
-        SELECT fts.rowid, -fts.rank FROM fts {join}
-        WHERE fts MATCH ? AND fts.rank MATCH 'bm25({CONTEXT_WEIGHT}, {BODY_WEIGHT})' {restriction}
-        ORDER BY fts.rank LIMIT ?"""
-    return [(row[0], row[1]) for row in database.rows(sql, (query, *values, limit))]
 
 
 def similarities(
@@ -159,26 +98,6 @@ def vector_bytes(database: Database, chunk_ids: Iterable[int]) -> dict[int, byte
         SELECT vectors.rowid, vectors.embedding
         FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.rowid = wanted.value"""
     return {row[0]: row[1] for row in database.rows(sql, (_json_ids(chunk_ids),))}
-
-
-def document_frequency(database: Database, terms: Iterable[str], *, where: Filter = EVERYTHING) -> dict[str, int]:
-    """For each term, how many chunks hold it."""
-    condition, values = visible(where)
-    join, restriction = (_OF_CHUNK, f"AND {condition}") if condition else ("", "")
-    sql = f"SELECT count(*) FROM fts {join} WHERE fts MATCH ? {restriction}"
-    return {term: database.value(sql, (quote_terms((term,)) or '""', *values)) for term in terms}
-
-
-def quote_terms(terms: Iterable[str]) -> str:
-    """The FTS5 query for chunks that hold any of the terms; "" when there is nothing to look for.
-
-    The only way from a user's words into a query. A term becomes one string in the sense of FTS5
-    (https://www.sqlite.org/fts5.html#full_text_query_syntax), in which nothing is an operator; it is prepared like
-    indexed text, and a term of several words is a phrase.
-    """
-    prepared = (index_text(term).replace("\0", " ").replace('"', '""') for term in terms)
-    encodable = (term.encode(errors="replace").decode() for term in prepared)
-    return " OR ".join(f'"{term}"' for term in encodable if term.strip())
 
 
 # Chunks as rows ---------------------------------------------------------------------------------------------------

@@ -1,14 +1,7 @@
 """The vectors nearest to a question, found in memory and confirmed by the index.
 
 SQLite keeps the vectors; scanning them there costs 8 ms at 10,000 chunks and 800 ms at a million. So a process holds a
-copy of them, made at its first search and followed block by block as the index changes:
-
-- up to `EXACT_BYTES` the vectors themselves (32,768 of 384 dimensions): one product with each, exact;
-- beyond that their signs, 48 bytes a vector: the scan by bits, `RESCORED` candidates by an estimate, and their exact
-  cosines from SQLite. Measured, this finds 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
-
-Memory sets the crossover: 48 MiB fit beside the models. Time would set it later, where the products cost more than the
-estimate and the look-ups of the candidates in SQLite, about 7 ms at any size.
+copy of them, made at its first search and followed block by block as the index changes, in one of three forms.
 
 What is held only proposes: every chunk that is returned had its cosine read from the index in the same snapshot, with
 the caller's filter in the query. What was deleted, or carries another label, cannot come back from memory.
@@ -22,21 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.store import codes, queries
 from edgeai.store.database import Database, damaged
+from edgeai.store.forms import EXACT, Form, choose
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors
+    from edgeai.store.forms import Ids, Parts
 
-    Ids = npt.NDArray[np.int64]
-
-EXACT_BYTES = 48 * 2**20
-RESCORED = 400  # candidates whose cosine is read from SQLite, 12 us each; 200 would find 95 of 100 in dense corpora
-OVERSAMPLE = 8  # at least so many candidates for each vector wanted
-TIES = 16  # more than wanted by the exact product, whose last bits differ from those of SQLite
 READ_BLOCKS = 64  # at a time, 12 MB at 384 dimensions
 
 # How sqlite-vec 0.1.9 stores them: a row for each block of vectors, bits that say which positions are in use (the
@@ -53,20 +41,8 @@ class _Held:
 
     blocks: Ids  # shape (blocks,)
     ids: Ids  # shape (blocks, size), 0 where a position is not in use
-    rows: Any  # float32 (blocks, size, dimension), or codes
-
-    @property
-    def exact(self) -> bool:
-        return bool(self.rows.dtype == np.float32)
-
-    def closest(self, vector: Vectors, allowed: codes.Mask, limit: int) -> Ids:
-        """Ids of enough allowed chunks to have the `limit` closest among them."""
-        if self.exact:
-            found = _closest(self.rows.reshape(-1, len(vector)), allowed.reshape(-1), vector, limit + TIES)
-        else:
-            found = codes.closest(self.rows, allowed, vector, max(RESCORED, OVERSAMPLE * limit))
-        chosen: Ids = self.ids.reshape(-1)[found]
-        return chosen
+    form: Form
+    parts: Parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +61,7 @@ class VectorMemory:
     def __init__(self, database: Database, dimension: int) -> None:
         self._database = database
         self._dimension = dimension
-        self._held = _Held(np.empty(0, np.int64), np.empty((0, 0), np.int64), np.empty((0, 0, dimension), np.float32))
+        self._held = _nothing(EXACT, 0, dimension)
         self._lock = threading.Lock()
         self._thread = threading.local()
 
@@ -100,9 +76,12 @@ class VectorMemory:
             return []
         with self._database.snapshot():
             held, allowed = self._current(where)
-            # In the order of the file: in that of likeness, the look-ups take twice as long.
-            candidates = np.sort(held.closest(vector, allowed, limit)).tolist()
-            cosines = queries.similarities(self._database, vector, candidates, where=where)
+
+            def look_up(chunks: Ids) -> dict[int, float]:
+                # In the order of the file: in that of likeness, the look-ups take twice as long.
+                return queries.similarities(self._database, vector, np.sort(chunks).tolist(), where=where)
+
+            cosines = held.form.closest(held.parts, held.ids, allowed, vector, limit, look_up)
         return sorted(cosines.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
     def _current(self, where: Filter) -> tuple[_Held, codes.Mask]:
@@ -123,25 +102,19 @@ class VectorMemory:
         blocks, ids = _layout(self._database)
         if np.array_equal(blocks, old.blocks) and np.array_equal(ids, old.ids):
             return old
-        exact = 4 * self._dimension * ids.size <= EXACT_BYTES
-        if old.ids.shape[1:] != ids.shape[1:] or old.exact != exact:
-            old = _Held(np.empty(0, np.int64), np.empty((0, ids.shape[1]), np.int64), old.rows[:0])
-        rows = self._empty(ids.shape, exact)
+        form = choose(ids.size, self._dimension)
+        if old.ids.shape[1:] != ids.shape[1:] or old.form is not form:
+            old = _nothing(form, ids.shape[1], self._dimension)
+        parts = form.empty(len(blocks), ids.shape[1], self._dimension)
         here, there = _unchanged(blocks, ids, old)
-        if len(here):
-            rows[here] = old.rows[there]
+        for part, before in zip(parts, old.parts, strict=True):
+            part[here] = before[there]
         fresh = np.setdiff1d(np.arange(len(blocks)), here, assume_unique=True)
         for start in range(0, len(fresh), READ_BLOCKS):
-            part = fresh[start : start + READ_BLOCKS]
-            vectors = self._read(blocks[part], ids.shape[1])
-            rows[part] = vectors if exact else codes.encode(vectors)
-        return _Held(blocks, ids, rows)
-
-    def _empty(self, shape: tuple[int, ...], exact: bool) -> Any:
-        blocks, size = shape
-        if exact:
-            return np.empty((blocks, size, self._dimension), np.float32)
-        return np.empty((blocks, codes.words(self._dimension), size), np.uint64)
+            rows = fresh[start : start + READ_BLOCKS]
+            for part, read in zip(parts, form.encode(self._read(blocks[rows], ids.shape[1])), strict=True):
+                part[rows] = read
+        return _Held(blocks, ids, form, parts)
 
     def _read(self, blocks: Ids, size: int) -> Vectors:
         """The vectors of blocks, shape (blocks, size, dimension)."""
@@ -161,6 +134,10 @@ class VectorMemory:
         document = np.searchsorted(first, ids, side="right") - 1
         inside: codes.Mask = (document >= 0) & (ids <= last[document]) & (ids > 0)
         return inside
+
+
+def _nothing(form: Form, size: int, dimension: int) -> _Held:
+    return _Held(np.empty(0, np.int64), np.empty((0, size), np.int64), form, form.empty(0, size, dimension))
 
 
 def _layout(database: Database) -> tuple[Ids, Ids]:
@@ -186,15 +163,3 @@ def _unchanged(blocks: Ids, ids: Ids, old: _Held) -> tuple[codes.Positions, code
     _, here, there = np.intersect1d(blocks, old.blocks, assume_unique=True, return_indices=True)
     same = (ids[here] == old.ids[there]).all(axis=1)
     return here[same], there[same]
-
-
-def _closest(matrix: Vectors, allowed: Any, vector: Vectors, count: int) -> codes.Positions:
-    """Positions of the `count` allowed rows with the largest product, in no order."""
-    with np.errstate(all="ignore"):  # a damaged file may hold what is not a number; it is never close
-        products = np.vecdot(matrix, vector)  # on this thread: those of `@` would spin beside the models for a while
-    products[~(allowed & np.isfinite(products))] = -np.inf
-    found: codes.Positions = np.arange(len(products))
-    if count < len(products):
-        found = np.argpartition(-products, count - 1)[:count]
-    reachable: codes.Positions = found[np.isfinite(products[found])]
-    return reachable
