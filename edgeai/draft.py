@@ -18,6 +18,7 @@ from edgeai.links import without_targets
 from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
 from edgeai.scores import contains, normalised
 
+PORTION = 3  # passages read at a time, best first
 EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
 
 
@@ -39,16 +40,21 @@ class Draft:
     def read(self, reader: Reader, candidates: Sequence[Passage], limit: int, *, generating: bool) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
 
-        Only as many are read as there is time for, and for generating an answer if that is to come.
+        Only as many are read as there is time for, and for generating an answer if that is to come; with a limited
+        budget, no more once one plainly holds the answer.
         """
         count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
-        cut = (f"{count} of {len(candidates)} passages read",) if count < len(candidates) else ()
-        candidates = candidates[:count]
+        portion = count if self.budget.ms is None else PORTION
         began = time.perf_counter()
-        readings = reader.read(self.query, candidates)
+        readings: tuple[Reading, ...] = ()
+        while len(readings) < count and not read.settled(readings):
+            readings += reader.read(self.query, candidates[len(readings) : min(count, len(readings) + portion)])
+        short = len(readings) == count < len(candidates) and not read.settled(readings)
+        cut = (f"{count} of {len(candidates)} passages read",) if short else ()
+        candidates = candidates[: len(readings)]
         read_ms = (time.perf_counter() - began) * 1000
         self.budget.costs.note(read=(sum(len(passage.text) + PAIR_OVERHEAD for passage in candidates), read_ms))
-        best = read.order([hit.score for hit in self.found.hits[:count]], readings, self.found.trust)[:limit]
+        best = read.order([hit.score for hit in self.found.hits[: len(readings)]], readings, self.found.trust)[:limit]
         return replace(
             self,
             passages=tuple(replace(candidates[row], number=number) for number, row in enumerate(best, 1)),

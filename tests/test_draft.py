@@ -9,8 +9,8 @@ import pytest
 
 from edgeai import prompt
 from edgeai.budget import Budget, Costs
-from edgeai.draft import Draft
-from edgeai.records import ChatTemplate, GeneratorSpec, Passage, Piece, Reading, Retrieval
+from edgeai.draft import PORTION, Draft
+from edgeai.records import ChatTemplate, Chunk, GeneratorSpec, Hit, Passage, Piece, Reading, Retrieval
 
 TEXTS = (
     "A double room costs 84 euros a night. Dogs stay free.",
@@ -92,3 +92,48 @@ def test_an_answer_cut_off_by_the_clock_is_the_readers():
     one = draft()
     given = one.generated([Piece("A double"), Piece("", "cancelled")], one.passages, one.outlook(), SPEC, one.began)
     assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("out of time",))
+
+
+class Judgements:
+    """A reader whose judgements are given, and which tells what it was asked to read."""
+
+    def __init__(self, answerable: list[float]) -> None:
+        self.answerable, self.read_ = answerable, []
+
+    def read(self, question, passages):
+        self.read_ += [passage.number for passage in passages]
+        return tuple(Reading(0.5, self.answerable[passage.number - 1], 0, 5, 0.5) for passage in passages)
+
+
+def candidates(count: int) -> tuple[Draft, list[Passage]]:
+    texts = [f"Room {number} is blue." for number in range(count)]
+    hits = tuple(
+        Hit(n, Chunk(0, len(t), t), f"/{n}", "", "text", 0.0, 1.0 / n, n, n, 1.0, 0.5) for n, t in enumerate(texts, 1)
+    )
+    empty = replace(draft(), passages=(), readings=(), found=Retrieval(hits, 1.0, 1.0, trust=1.0))
+    return empty, [Passage(n, t, f"/{n}", 0, len(t)) for n, t in enumerate(texts, 1)]
+
+
+@pytest.mark.parametrize(("plain", "read"), [(1, PORTION), (PORTION, PORTION), (PORTION + 1, 2 * PORTION), (None, 8)])
+def test_reading_ends_where_a_passage_plainly_holds_the_answer(plain, read):
+    start, passages = candidates(8)
+    reader = Judgements([0.95 if number == plain else 0.3 for number in range(1, 9)])
+    hurried = replace(start, budget=replace(start.budget, ms=60_000.0))
+    read_ = hurried.read(reader, passages, 4, generating=False)
+    assert reader.read_ == [*range(1, read + 1)]
+    assert read_.cut == ()
+    assert len(read_.passages) == min(4, read) == len(read_.readings)
+
+
+def test_without_a_limit_everything_is_read():
+    start, passages = candidates(8)
+    reader = Judgements([0.95] * 8)
+    start.read(reader, passages, 4, generating=True)
+    assert reader.read_ == [*range(1, 9)]
+
+
+def test_what_there_was_no_time_to_read_is_told():
+    start, passages = candidates(8)
+    late = replace(start, budget=replace(start.budget, ms=1.0))
+    assert late.read(Judgements([0.3] * 8), passages, 4, generating=False).cut == ("2 of 8 passages read",)
+    assert late.read(Judgements([0.9] * 8), passages, 4, generating=False).cut == ()
