@@ -33,8 +33,8 @@ STATED = 0.8  # an answer that they support
 FLOOR = 0.4  # below, nothing is answered
 HOPELESS = 0.03  # below, the generator is not asked
 
-# A passage that is likelier than this to hold the answer ends the reading: of 250 questions put to three indexes, 5.1 of
-# 8 passages are read instead of all, and nDCG@10 moves by +.001, +.001 and -.022 (benchmarks/LOG.md).
+# A passage that is likelier than this to hold the answer ends the reading: of 250 questions put to three indexes, 5.1
+# of 8 passages are read instead of all, and nDCG@10 moves by +.001, +.001 and -.022 (benchmarks/LOG.md).
 SETTLED = 0.8
 
 
