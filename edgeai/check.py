@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
+from edgeai.links import addresses
 from edgeai.prompt import is_refusal, passage_text
 from edgeai.records import Citation, Passage, Retrieval, Verdict
 from edgeai.sentences import Span
@@ -83,10 +84,18 @@ def unsupported_numbers(text: str, citations: Sequence[Citation], passages: Sequ
     return tuple(sorted(content(text).numbers - _cited(citations, passages).numbers))
 
 
+def unsupported_addresses(text: str, citations: Sequence[Citation], passages: Sequence[Passage]) -> tuple[str, ...]:
+    """Addresses of the answer that no cited passage holds word for word, sorted: made up, or put together."""
+    cited = {quote.n for quote in citations}
+    held = [passage.text for passage in passages if passage.number in cited]
+    return tuple(sorted(one for one in addresses(text) if not any(one in shown for shown in held)))
+
+
 def check(text: str, citations: Sequence[Citation], passages: Sequence[Passage], verdict: Verdict) -> Verdict:
     """The final verdict on an answer whose citations `cite` has resolved; `verdict` is that of `answerable`.
 
-    Refused: the model said so, nothing is cited, a number is made up, or too few words of it occur in what it cites.
+    Refused: the model said so, nothing is cited, a number or an address is made up, or too few words of it occur in
+    what it cites.
     Confidence is that of the search times the support.
     """
     if verdict.status == "refused":
@@ -97,6 +106,8 @@ def check(text: str, citations: Sequence[Citation], passages: Sequence[Passage],
         return Verdict("refused", 0.0, (*verdict.reasons, "no passage supports the answer"))
     if missing := unsupported_numbers(text, citations, passages):
         return Verdict("refused", 0.0, (*verdict.reasons, f"numbers not in the passages: {', '.join(missing)}"))
+    if missing := unsupported_addresses(text, citations, passages):
+        return Verdict("refused", 0.0, (*verdict.reasons, f"addresses not in the passages: {', '.join(missing)}"))
     share = support(text, citations, passages)
     confidence = verdict.confidence * share
     if share < SUPPORT_FLOOR:

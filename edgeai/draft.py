@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from edgeai import check, cite, prompt, read
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.engines import Embedder, Reader
-from edgeai.links import without_targets
+from edgeai.links import inert
 from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
 from edgeai.scores import contains, normalised
 
@@ -166,7 +166,7 @@ class Draft:
         if best is None:
             return self.refused(replace(verdict, status="refused", reasons=("no sentence fits the question",)))
         text, citation = best
-        return self._answer(without_targets(text), verdict, "extractive", (citation,), degraded)
+        return self._answer(text, verdict, "extractive", (citation,), degraded)
 
     def _best(self) -> tuple[str, Citation] | None:
         if self.readings:
@@ -198,15 +198,24 @@ class Draft:
         timings = Timings(
             embed=self.found.embed_ms, search=self.found.search_ms, read=self.read_ms, first_token=total, total=total
         )
+        quotes = tuple(replace(one, quote=self._stored(one.path, one.start, one.end, one.quote)) for one in citations)
+        passages = (replace(one, text=self._stored(one.path, one.start, one.end, one.text)) for one in self.passages)
         return Answer(
             self.question,
-            text,
+            inert(text),
             verdict.status,
             mode,
-            citations,
+            quotes,
             confidence=verdict.confidence,
             degraded=(*self.cut, *degraded),
             timings=timings,
             budget_ms=self.budget.ms,
-            passages=self.passages,
+            passages=tuple(passages),
         )
+
+    def _stored(self, path: str, start: int, end: int, read: str) -> str:
+        """The words of a document where models may have read blanks; `read` itself where no hit holds them."""
+        for hit in self.found.hits:
+            if hit.path == path and hit.chunk.start <= start and end <= hit.chunk.end:
+                return hit.chunk.text[start - hit.chunk.start : end - hit.chunk.start]
+        return read

@@ -20,6 +20,7 @@ from edgeai.engines import Embedder, Reader
 from edgeai.engines import Generator as TextGenerator
 from edgeai.errors import DocumentUnreadable, NothingToIndex
 from edgeai.filters import EVERYTHING, Filter
+from edgeai.forged import blanked
 from edgeai.links import without_targets
 from edgeai.records import (
     Answer,
@@ -346,12 +347,12 @@ def _whole(draft: Draft, request: Prompt) -> tuple[Segment, ...]:
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:
-    """Hits as the passages a prompt shows, numbered from 1."""
+    """Hits as the passages that models read, numbered from 1."""
     for number, hit in enumerate(hits, 1):
         chunk = hit.chunk
         yield Passage(
             number,
-            chunk.text,
+            blanked(chunk.text),
             hit.path,
             chunk.start,
             chunk.end,

@@ -32,7 +32,7 @@ LAYERS = [
         "states",
         "terms",
     ],
-    ["cite", "followup", "prompt", "segments"],
+    ["cite", "followup", "forged", "prompt", "segments"],
     ["budget", "chunks", "merge", "onnxfile", "read"],
     ["pace", "shorten"],
     ["documents", "encoders", "llama", "reader", "registry", "sessions", "store"],

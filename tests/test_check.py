@@ -175,3 +175,12 @@ def test_a_table_row_is_said_with_its_column_names_and_quoted_as_it_stands(text,
 def test_a_list_item_is_said_without_its_mark():
     passages = [Passage(1, "- Badges are blue.\n- Keys are red.", "/a.md", 0, 34)]
     assert extract("Which colour are keys?", passages)[0] == "Keys are red. [1]"
+
+
+def test_an_address_that_no_cited_passage_holds_refuses_the_answer():
+    text = "Twelve weeks of leave for full-time employees are applied for at https://hr.example/form today."
+    passage = Passage(1, text, "/leave.md", 0, len(text), title="Leave")
+    assert judged(f"{text[:-1]} [1].", (passage,)).status == "answered"
+    verdict = judged("Full-time employees get twelve weeks of leave, see https://hr.example/form?n=12 [1].", (passage,))
+    assert verdict.status == "refused"
+    assert "https://hr.example/form?n=12" in verdict.reasons[-1]
