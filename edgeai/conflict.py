@@ -18,13 +18,11 @@ from edgeai import read, versions
 from edgeai.cite import Content, content, evidence
 from edgeai.prompt import place
 from edgeai.records import Citation, Passage, Reading
-from edgeai.sentences import sentences
 from edgeai.values import Date, Values, dates, differ, values
 
-# Fitted on 700 development questions of which 115 have a conflict in their passages and 145 a superseded value
-# (benchmarks/conflicts.py): at these floors 6 in 10 of the conflicts are found.
-LEAST_CONFIDENCE = 0.5  # that a passage holds the answer, by the reader alone
-LEAST_SPAN = 0.1  # that this is its answer
+# Set on 700 development questions, of which 115 have a conflict in their passages and 145 a superseded value
+# (benchmarks/conflicts.py).
+LEAST_CONFIDENCE, LEAST_SPAN = 0.45, 0.05  # that a passage holds the answer; that this is the answer
 # Names and dates abound, and the reader takes a wrong one more easily than a wrong quantity.
 NAME_CONFIDENCE, NAME_SPAN = 0.6, 0.3
 
@@ -42,28 +40,93 @@ class Difference:
     second: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a passage, by its position, is read to answer."""
+
+    row: int
+    passage: Passage
+    reading: Reading
+    said: Values
+    sentence: str  # the one it stands in
+
+    @property
+    def likelihood(self) -> float:
+        return self.reading.answerable * self.reading.span
+
+    @property
+    def sure(self) -> bool:
+        confidence = 1 / (1 + math.exp(-read.evidence([self.reading])))
+        if self.said.dates or self.said.name:
+            return confidence >= NAME_CONFIDENCE and self.reading.span >= NAME_SPAN
+        return confidence >= LEAST_CONFIDENCE and self.reading.span >= LEAST_SPAN
+
+
 def find(question: str, passages: Sequence[Passage], readings: Sequence[Reading]) -> Difference | None:
     """The likeliest answer against the next likeliest of another document that contradicts it, None when none does.
 
-    The reader must be nearly sure of both. Nothing is compared where the two may answer different things: a number in
-    the question ("in 2023", "model 40") that only one passage holds, words of which each passage holds one that the
-    other lacks, or a question that joins two things by "and".
+    The reader must be nearly sure of both. A question that joins two things by "and" has two answers, not a conflict.
     """
     if not readings or _JOINS.search(question):
         return None
     best = read.chosen(readings)
-    asked, said = content(question), _values(passages[best], readings[best])
-    if not _sure(said, readings[best]):
+    mine = _claim(best, passages[best], readings[best])
+    if not mine.sure:
         return None
-    for row in sorted(range(len(readings)), key=lambda row: (-readings[row].answerable * readings[row].span, row)):
-        if (
-            passages[row].path != passages[best].path
-            and _sure(said, readings[row])
-            and differ(said, _values(passages[row], readings[row]))
-            and _about_the_same(asked, passages[best], passages[row])
-        ):
-            return _difference(question, passages, readings, best, row)
-    return None
+    others = [_claim(row, passages[row], readings[row]) for row in range(len(readings)) if row != best]
+    contrary = [
+        other
+        for other in sorted(others, key=lambda claim: -claim.likelihood)
+        if mine.passage.path != other.passage.path and other.sure and differ(mine.said, other.said)
+    ]
+    return next((found for other in contrary if (found := _difference(question, mine, other))), None)
+
+
+def _claim(row: int, passage: Passage, reading: Reading) -> _Claim:
+    sentence = read.source(passage, reading).quote
+    return _Claim(row, passage, reading, values(passage.text, reading.start, reading.end), sentence)
+
+
+def _difference(question: str, one: _Claim, other: _Claim) -> Difference | None:
+    """None where the two may be answers to different questions."""
+    asked = content(question)
+    if _replaces(one, other) or _replaces(other, one):
+        newer, older = (one, other) if _replaces(one, other) else (other, one)
+        if not _same_subject(asked, one, other) or _asks_for(question, older.passage, newer.passage):
+            return None
+        return Difference("superseded", newer.row, older.row)
+    if one.said.name or not _same_subject(asked, one, other) or not _same_statement(asked, one, other):
+        return None  # two names can both be right: there may be two of what is asked for
+    return Difference("conflict", one.row, other.row)
+
+
+def _replaces(newer: _Claim, older: _Claim) -> bool:
+    return versions.replaces(newer.passage, newer.sentence, older.passage, older.sentence)
+
+
+def _asks_for(question: str, older: Passage, newer: Passage) -> bool:
+    """Whether the question names the year of the older passage and not that of the newer."""
+    years = {date[0] for date in dates(question)}
+    was, now = versions.date_of(older), versions.date_of(newer)
+    return was is not None and was[0] in years and (now is None or now[0] not in years)
+
+
+def _same_subject(asked: Content, one: _Claim, other: _Claim) -> bool:
+    """Whether no number of the question is in one passage alone, nor words of it in each that the other lacks."""
+    mine, theirs = _apart(asked, *(f"{place(claim.passage)}\n{claim.passage.text}" for claim in (one, other)))
+    return not (mine.numbers or theirs.numbers or (mine.stems and theirs.stems))
+
+
+def _same_statement(asked: Content, one: _Claim, other: _Claim) -> bool:
+    """The same of the two sentences with their titles and headings; for dates, no word may be in one of them alone."""
+    mine, theirs = _apart(asked, *(f"{place(claim.passage)}\n{claim.sentence}" for claim in (one, other)))
+    return not (mine.numbers or theirs.numbers or (one.said.dates and (mine.stems or theirs.stems)))
+
+
+def _apart(asked: Content, one: str, other: str) -> tuple[Content, Content]:
+    """What of the question only the first text holds, and what only the second."""
+    first, second = asked & evidence(one), asked & evidence(other)
+    return first - second, second - first
 
 
 def told(
@@ -82,52 +145,8 @@ def told(
     return f"{first} ({_file(one, other)} replaces {_file(other, one)}, which said {second}).", citations
 
 
-def _difference(
-    question: str, passages: Sequence[Passage], readings: Sequence[Reading], best: int, other: int
-) -> Difference | None:
-    for first, second in ((best, other), (other, best)):
-        newer, older = passages[first], passages[second]
-        if versions.replaces(newer, _around(newer, readings[first]), older, _around(older, readings[second])):
-            return None if _asks_for(question, older, newer) else Difference("superseded", first, second)
-    return Difference("conflict", best, other)
-
-
-def _asks_for(question: str, older: Passage, newer: Passage) -> bool:
-    """Whether the question names the year of the older passage and not that of the newer."""
-    years = {date[0] for date in dates(question)}
-    was, now = versions.date_of(older), versions.date_of(newer)
-    return was is not None and was[0] in years and (now is None or now[0] not in years)
-
-
-def _sure(said: Values, reading: Reading) -> bool:
-    confidence = 1 / (1 + math.exp(-read.evidence([reading])))
-    if said.dates or said.name:
-        return confidence >= NAME_CONFIDENCE and reading.span >= NAME_SPAN
-    return confidence >= LEAST_CONFIDENCE and reading.span >= LEAST_SPAN
-
-
-def _values(passage: Passage, reading: Reading) -> Values:
-    return values(passage.text, reading.start, reading.end)
-
-
-def _about_the_same(asked: Content, one: Passage, other: Passage) -> bool:
-    first, second = (asked & evidence(f"{place(passage)}\n{passage.text}") for passage in (one, other))
-    mine, theirs = first - second, second - first
-    return not (mine.numbers or theirs.numbers or (mine.stems and theirs.stems))
-
-
-# how it is said ---------------------------------------------------------------------------------------------------
-
-
 def _words(passage: Passage, reading: Reading) -> str:
     return " ".join(passage.text[reading.start : reading.end].split())
-
-
-def _around(passage: Passage, reading: Reading) -> str:
-    """The sentence with the value."""
-    return " ".join(
-        passage.text[start:end] for start, end in sentences(passage.text) if start < reading.end and reading.start < end
-    )
 
 
 def _origin(passage: Passage, other: Passage) -> str:

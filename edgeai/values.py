@@ -8,10 +8,11 @@ saying that sources differ where they do not is worse than missing that they do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import takewhile
+from typing import TypeVar
 
 from edgeai.cite import content, evidence
 from edgeai.terms import words
@@ -39,7 +40,8 @@ _DATES = tuple(
 )
 _BARE_YEAR = re.compile(rf"(?<![\d.,€$£¥])\b{_YEAR}\b(?![.,]?\d)(?!\s*(?:[%€$£¥°]|[^\W\d_]))")
 _TIME = re.compile(
-    r"(?<![\d.,:])(?P<hour>2[0-4]|[01]?\d)(?!\d)(?:(?P<mark>[:.])(?P<minute>[0-5]\d)(?!\d))?\s*(?P<half>[ap]\.?m\b\.?|o'clock|Uhr|h\b(?!\s*\d))?",
+    r"(?<![\d.,:])(?P<hour>2[0-4]|[01]?\d)(?!\d)(?:(?P<mark>[:.])(?P<minute>[0-5]\d)(?!\d))?"
+    r"\s*(?P<half>[ap]\.?m\b\.?|o'clock|Uhr)?",
     re.IGNORECASE,
 )
 _NAMED_TIME = re.compile(r"\b(?P<name>noon|midday|midnight)\b", re.IGNORECASE)
@@ -75,6 +77,7 @@ _VAGUE = re.compile(
     re.IGNORECASE,
 )
 
+Item = TypeVar("Item")
 Date = tuple[int | None, int | None, int | None]  # year, month, day
 
 
@@ -106,11 +109,11 @@ def values(text: str, start: int, end: int) -> Values:
     span = text[start:end]
     if len(span.split()) > LONGEST or "|" in span:  # of several cells it is not known which one is meant
         return Values()
-    dates, rest = _dates(span)
+    days, rest = _dates(span)
     times, rest = _times(rest, text[:start])
     weekdays = frozenset(match[1][:3].casefold() for match in _WEEKDAY.finditer(rest))
-    if dates or times or weekdays:  # what is left belongs to them ("the 2nd Monday", "Platform 4, 8:30")
-        return Values(dates, times, weekdays)
+    if days or times or weekdays:  # what is left belongs to them ("the 2nd Monday", "Platform 4, 8:30")
+        return Values(days, times, weekdays)
     amounts = tuple(_amounts(span, text[:start], text[end:]))
     return Values(amounts=amounts) if amounts else Values(name=_name(span), initials=_initials(span))
 
@@ -122,7 +125,7 @@ def differ(one: Values, other: Values) -> bool:
             _comparable_dates(a, b) for a in one.dates for b in other.dates
         )
     if one.times and other.times:
-        return not any(_same_time(a, b) for a in one.times for b in other.times)
+        return not _covers(one.times, other.times, _same_time) and not _covers(other.times, one.times, _same_time)
     if one.weekdays and other.weekdays:
         return not one.weekdays & other.weekdays
     if one.amounts and other.amounts:
@@ -130,6 +133,11 @@ def differ(one: Values, other: Values) -> bool:
     if one.name and other.name:
         return not one.name & other.name and not (_initialism(one, other) or _initialism(other, one))
     return False
+
+
+def _covers(many: Iterable[Item], few: Iterable[Item], same: Callable[[Item, Item], bool]) -> bool:
+    """Whether everything of the second is in the first."""
+    return all(any(same(one, other) for one in many) for other in few)
 
 
 # dates and times --------------------------------------------------------------------------------------------------
@@ -193,10 +201,7 @@ def _times(text: str, before: str) -> tuple[frozenset[tuple[int, bool]], str]:
 
 def _is_time(match: re.Match[str], timely: bool, after: str) -> bool:
     """ "8:30", "8 pm", "09.30" and "until 8.30" are times, "8.30" alone may be a price."""
-    half = (match["half"] or "").casefold()
-    if half and half != "h":
-        return True
-    if match["mark"] == ":":
+    if match["half"] or match["mark"] == ":":
         return True
     written_as_time = match["hour"].startswith("0") or timely
     return match["mark"] == "." and written_as_time and not re.match(r"\s*[€$£¥%\w.]", after)
@@ -269,9 +274,7 @@ def _amounts_differ(one: Sequence[Amount], other: Sequence[Amount]) -> bool:
     if not pairs:
         return False
     left, right = dict.fromkeys(a for a, _ in pairs), dict.fromkeys(b for _, b in pairs)
-    covered = all(any(_same_amount(a, b) for b in right) for a in left)
-    covering = all(any(_same_amount(a, b) for a in left) for b in right)
-    return not covered and not covering
+    return not _covers(left, right, _same_amount) and not _covers(right, left, _same_amount)
 
 
 def _same_amount(one: Amount, other: Amount) -> bool:

@@ -36,6 +36,7 @@ def of(text: str, span: str = "") -> Values:
         ("founded in 1921", "1923"),
         ("13:30", "14:00"),
         ("8 am", "8 pm"),
+        ("9:00 to 17:00", "9:00 to 18:00"),
         ("09.30", "10:00"),
         ("midnight", "00:30"),
         ("Saturdays", "on Sunday"),
