@@ -83,7 +83,7 @@ def main() -> None:
     settings = Settings(budget_ms=0, context=options.context, model=options.model)
     rows: list[dict[str, Any]] = []
     for name in ("development",) if options.negatives else options.sets:
-        items = list((_developed if name == "development" else _items)(name, options, embedder))
+        items = list((development_items if name == "development" else evaluation_items)(name, options, embedder))
         began = time.perf_counter()
         for item in items:
             rows.append(ask(item, engines, settings))
@@ -212,7 +212,8 @@ def _run(streamed: Any) -> tuple[str, Answer]:
 # the items --------------------------------------------------------------------------------------------------------
 
 
-def _items(name: str, options: argparse.Namespace, embedder: OnnxEmbedder) -> Iterator[Item]:
+def evaluation_items(name: str, options: argparse.Namespace, embedder: OnnxEmbedder) -> Iterator[Item]:
+    """The questions of a set in the folder eval/, each with passages that an index of the whole set finds."""
     path = options.data / "eval" / f"{name}.jsonl.gz"
     records = read_jsonl(path)
     with tempfile.TemporaryDirectory() as folder:
@@ -245,7 +246,7 @@ def _answerable(
         yield Item(f"{record['id']}-absent", name, "absent", record["question"], _shuffled(silent[:SHOWN], draw))
 
 
-def _developed(name: str, options: argparse.Namespace, _: OnnxEmbedder) -> Iterator[Item]:
+def development_items(name: str, options: argparse.Namespace, _: OnnxEmbedder) -> Iterator[Item]:
     """The questions that training left out, with passages written or found for them."""
     corpora = [
         *read_published(options.data),

@@ -11,11 +11,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgeai import check, cite, prompt, read
+from edgeai import check, cite, conflict, prompt, read
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.engines import Embedder, Reader
 from edgeai.links import inert
-from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
+from edgeai.records import (
+    Answer,
+    Citation,
+    GeneratorSpec,
+    Mode,
+    Passage,
+    Piece,
+    Reading,
+    Retrieval,
+    Status,
+    Timings,
+    Verdict,
+)
 from edgeai.scores import contains, normalised
 
 PORTION = 3  # passages read at a time, best first
@@ -86,6 +98,20 @@ class Draft:
             if verdict.status == "refused":
                 return self.refused(verdict)
         return self._quoting(verdict, degraded)
+
+    def differing(self) -> Answer | None:
+        """Both values where two documents contradict each other, None where none does.
+
+        No language model is asked: what it would have to say is known, and it might say only half of it.
+        """
+        if (found := conflict.find(self.query, self.passages, self.readings)) is None:
+            return None
+        verdict = read.verdict(self.readings, read.UNHEARD)
+        if verdict.status == "refused":
+            return None
+        text, citations = conflict.told(found, self.passages, self.readings)
+        status: Status = "conflict" if found.kind == "conflict" else "answered"
+        return self._answer(text, replace(verdict, status=status), "extractive", citations)
 
     def generated(
         self, pieces: list[Piece], shown: tuple[Passage, ...], verdict: Verdict, spec: GeneratorSpec, sent: float

@@ -287,6 +287,8 @@ def answer(
     verdict = draft.outlook()
     if verdict.status == "refused":
         return draft.refused(verdict)
+    if (differing := draft.differing()) is not None:
+        return differing
     generator = engines.generator()
     if generator is None:
         return draft.extractive(verdict, *(() if settings.model == "none" else ("no generator installed",)))

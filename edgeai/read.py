@@ -89,6 +89,10 @@ def extract(passages: Sequence[Passage], readings: Sequence[Reading]) -> tuple[s
     passage, reading = passages[row], readings[row]
     if reading.start == reading.end:
         return None
+    return f"{hint(passages, readings)} [{passage.number}]", source(passage, reading)
+
+
+def source(passage: Passage, reading: Reading) -> Citation:
+    """The citation of the sentence that a span stands in."""
     around = [span for span in sentences(passage.text) if span[0] < reading.end and reading.start < span[1]]
-    quoted = (around[0][0], around[-1][1]) if around else (reading.start, reading.end)
-    return f"{hint(passages, readings)} [{passage.number}]", citation(passage, quoted)
+    return citation(passage, (around[0][0], around[-1][1]) if around else (reading.start, reading.end))
