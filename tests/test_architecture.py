@@ -34,7 +34,7 @@ LAYERS = [
     ],
     ["cite", "followup", "prompt", "segments"],
     ["budget", "chunks", "merge", "onnxfile", "read"],
-    ["pace", "shorten"],
+    ["calibrated", "pace", "shorten"],
     ["documents", "encoders", "llama", "reader", "registry", "sessions", "store"],
     ["quantise", "residence"],
     ["check", "generate", "retrieve"],
