@@ -7,12 +7,17 @@ that is still so is for its user to compare (`embedder`, `reader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgeai.read import log_odds
+from edgeai.records import EmbedderSpec, ReaderSpec
 
+CALIBRATION = "calibration"  # the name of the note in an index
+NOT_USABLE = (
+    "The calibration of this index was fitted for another embedder or reader and is not used; "
+    "run `edgeai eval --calibrate` again."
+)
 Basis = Literal["", "reader", "search"]  # what judged the passages; "" = either
 
 
@@ -44,6 +49,11 @@ class Calibration:
         """Whether it was fitted for answers whose passages a reader has judged (`read`), or has not."""
         return self.basis in ("", "reader" if read else "search")
 
+    @property
+    def probability_of_floor(self) -> float:
+        """The calibrated probability of being right that an answer needs."""
+        return self.probability(self.floor)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values."""
         return asdict(self)
@@ -52,12 +62,17 @@ class Calibration:
 ALL_SHOWN = Calibration()  # nothing is withheld: for finding out what would be said
 
 
-def calibration_from_dict(record: Mapping[str, Any]) -> Calibration | None:
-    """What `Calibration.as_dict` gave; None for what is none, or one of a later edgeai."""
+def usable(record: Any, embedder: str, reader: str) -> Calibration | None:
+    """A calibration out of what `Calibration.as_dict` gave; None for other models, or a record that is none."""
     try:
         found = Calibration(**record)
         numbers = (found.slope, found.offset, found.floor)
         sound = all(map(math.isfinite, numbers)) and found.slope > 0 and found.basis in ("reader", "search")
     except TypeError:
         return None
-    return found if sound else None
+    return found if sound and (found.embedder, found.reader) == (embedder, reader) else None
+
+
+def identity(spec: EmbedderSpec | ReaderSpec | None) -> str:
+    """The name of a model with the digest of its file, "none" for None."""
+    return f"{spec.name} {spec.digest[:12]}" if spec else "none"

@@ -223,6 +223,8 @@ class Draft:
             embed=self.found.embed_ms, search=self.found.search_ms, read=self.read_ms, first_token=total, total=total
         )
         fitted = self._fitted()
+        if fitted and verdict.status != "refused" and verdict.confidence < fitted.floor:
+            return self.refused(replace(verdict, status="refused"), mode)
         confidence = fitted.probability(verdict.confidence) if fitted else verdict.confidence
         return Answer(
             self.question,

@@ -35,7 +35,7 @@ LAYERS = [
     ["cite", "followup", "prompt", "segments"],
     ["budget", "chunks", "merge", "onnxfile", "read"],
     ["calibrated", "pace", "shorten"],
-    ["documents", "encoders", "llama", "reader", "registry", "sessions", "store"],
+    ["documents", "encoders", "llama", "questionlog", "reader", "registry", "sessions", "store"],
     ["quantise", "residence"],
     ["check", "generate", "retrieve"],
     ["draft"],

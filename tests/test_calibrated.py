@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.calibrated import ALL_SHOWN, Calibration, calibration_from_dict
+from edgeai.calibrated import ALL_SHOWN, Calibration, identity, usable
 
 PROBABILITY = st.floats(0.0, 1.0)
 
@@ -29,7 +29,7 @@ def test_without_a_fit_the_confidence_is_the_raw_one(raw):
 
 def test_it_survives_being_kept():
     calibration = Calibration(0.7, -0.2, 0.41, "reader", "minilm 0123", "reader-6 4567", "none", 120, "2026-01-01")
-    assert calibration_from_dict(json.loads(json.dumps(calibration.as_dict()))) == calibration
+    assert usable(json.loads(json.dumps(calibration.as_dict())), "minilm 0123", "reader-6 4567") == calibration
 
 
 GOOD = Calibration(basis="search").as_dict()
@@ -37,8 +37,14 @@ GOOD = Calibration(basis="search").as_dict()
 
 @pytest.mark.parametrize("change", [{"slope": 0.0}, {"slope": "x"}, {"floor": float("nan")}, {"basis": ""}, {"new": 1}])
 def test_what_cannot_be_applied_is_none(change):
-    assert calibration_from_dict(GOOD) is not None
-    assert calibration_from_dict(GOOD | change) is None
+    assert usable(GOOD, "", "") is not None
+    assert usable(GOOD | change, "", "") is None
+
+
+def test_it_is_not_used_with_other_models():
+    assert usable(GOOD, "another 0123", "") is None
+    assert usable(GOOD, "", "another 0123") is None
+    assert identity(None) == "none"
 
 
 def test_it_applies_to_the_signals_it_was_fitted_on():
