@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeai import pace
+from edgeai import pace, questionlog
+from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.chunks import CHUNKER
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
 from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
@@ -80,6 +81,7 @@ class Assistant:
         self._embedder: OnnxEmbedder | None = None
         self._reader: OnnxReader | None = None
         self._no_reader = False
+        self._told_of_calibration = False
         self._generator: LlamaGenerator | None = None
         self._no_generator = False
         self._costs: Costs | None = None
@@ -154,11 +156,18 @@ class Assistant:
         )
         return list(found.hits)
 
-    def ask(self, question: str, *, history: Iterable[Turn] = (), where: Filter | None = None) -> Reply:
+    def ask(
+        self,
+        question: str,
+        *,
+        history: Iterable[Turn] = (),
+        where: Filter | None = None,
+        calibration: Calibration | None = None,
+    ) -> Reply:
         """A lazy `Reply`: iterate it to stream, read `.answer` for the complete answer with its citations.
 
         Raises `IndexMissing` when nothing was indexed yet. Without an installed model the answer is the best sentence
-        of the documents, marked "extractive".
+        of the documents, marked "extractive". `calibration` decides in place of the one that belongs to the index.
         """
         from edgeai import pipeline
 
@@ -172,8 +181,10 @@ class Assistant:
             self._open_costs(),
             # The words of a model that was not trained for this are seldom shown: reading more is worth more.
             saves_time=self._generator is not None and self._generator.spec.independent,
+            calibration=lambda: calibration or self.calibration(),
         )
-        return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
+        reply = pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
+        return questionlog.logged(reply, self.index) if self.settings.log_questions else reply
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
@@ -189,8 +200,23 @@ class Assistant:
         return store.remove(doomed)
 
     def status(self) -> dict[str, Any]:
-        """Counts, sizes and makers of the index."""
-        return self.open_store().status()
+        """Counts, sizes and makers of the index, and what was fitted for it."""
+        store = self.open_store()
+        return {**store.status(), "calibration": store.note(CALIBRATION)}
+
+    def calibration(self) -> Calibration | None:
+        """What `edgeai eval --calibrate` has fitted for this index and these models; None for others, with a notice."""
+        record = self.open_store().note(CALIBRATION)
+        fitted = usable(record, *self.judges()) if record else None
+        if record and not fitted and not self._told_of_calibration:
+            self._told_of_calibration = True
+            self.notices.append(NOT_USABLE)
+        return fitted
+
+    def judges(self) -> tuple[str, str]:
+        """The embedder and the reader with the digests of their files, "none" without one: what confidence rests on."""
+        reader = self._load_reader()
+        return identity(self.embedder.spec), identity(reader.spec if reader else None)
 
     def check(self) -> list[str]:
         """What is wrong with the index, in sentences; empty when text, keyword and vector index agree."""

@@ -31,6 +31,7 @@ ANSWERABLE_FLOOR = 0.25
 # Among written answers to 2,000 questions 99 % had a support above 0.66, answers to other questions one below 0.51.
 SUPPORT_FLOOR = 0.5  # share of its content found in the cited passages, below which a statement counts as unsupported
 SUPPORT_WEAK = 0.7  # below this an answer is shown, but marked as weakly supported
+WEAKLY_SUPPORTED = "weakly supported"  # the reason that marks it
 
 KEPT_SENTENCES = 2  # of a generated answer: one is asked for, conflicts take two
 NUMBER_BONUS = 0.25  # for a sentence with a number when the question asks for one, a share of the question's content
@@ -55,8 +56,8 @@ _ASKS_NUMBER = re.compile(
 )
 
 
-def answerable(retrieval: Retrieval) -> Verdict:
-    """Whether the hits of a search are worth reading; refuses before any language model is loaded."""
+def answerable(retrieval: Retrieval, floor: float = ANSWERABLE_FLOOR) -> Verdict:
+    """Whether the hits of a search are worth reading; below `floor` refuses before any language model is loaded."""
     if not retrieval.hits:
         return Verdict("refused", 0.0, ("nothing in the index matches the question",))
     evidence_for = (
@@ -65,7 +66,7 @@ def answerable(retrieval: Retrieval) -> Verdict:
         + ANSWERABLE_SIMILARITY * max(0.0, retrieval.similarity)
     )
     confidence = 1 / (1 + math.exp(-evidence_for))
-    if confidence < ANSWERABLE_FLOOR:
+    if confidence < floor:
         return Verdict("refused", confidence, ("no passage is close enough to the question",))
     return Verdict("answered", confidence)
 
@@ -112,7 +113,7 @@ def check(text: str, citations: Sequence[Citation], passages: Sequence[Passage],
     confidence = verdict.confidence * share
     if share < SUPPORT_FLOOR:
         return Verdict("refused", confidence, (*verdict.reasons, "the passages do not support the answer"))
-    weak = ("weakly supported",) if share < SUPPORT_WEAK else ()
+    weak = (WEAKLY_SUPPORTED,) if share < SUPPORT_WEAK else ()
     return replace(verdict, confidence=confidence, reasons=(*verdict.reasons, *weak))
 
 

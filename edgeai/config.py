@@ -41,6 +41,9 @@ class Settings:
     per_document: int = 2  # at most this many passages from one document
     labels: str = ""  # comma-separated access labels this caller may see; "" = no restriction
 
+    # privacy
+    log_questions: bool = False  # keep questions, masked, on this machine for `edgeai eval --drift`
+
     # answers
     budget_ms: float = 300.0  # 0 = none
     context: int = 2048  # tokens

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from edgeai import check, cite, conflict, prompt, read
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
+from edgeai.calibrated import Calibration
 from edgeai.engines import Embedder, Reader
 from edgeai.links import inert
 from edgeai.records import (
@@ -25,6 +26,7 @@ from edgeai.records import (
     Reading,
     Retrieval,
     Status,
+    Support,
     Timings,
     Verdict,
 )
@@ -48,6 +50,7 @@ class Draft:
     readings: tuple[Reading, ...] = ()
     read_ms: float = 0.0
     cut: tuple[str, ...] = ()  # what there was no time for
+    calibration: Calibration | None = None  # of this index; where it does not apply, the constants decide
 
     def read(self, reader: Reader, candidates: Sequence[Passage], limit: int, *, generating: bool) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
@@ -77,7 +80,10 @@ class Draft:
 
     def outlook(self) -> Verdict:
         """Whether the passages are worth showing to a language model."""
-        return read.verdict(self.readings) if self.readings else check.answerable(self.found)
+        if self.readings:
+            return self._verdict(None)
+        fitted = self._fitted()
+        return check.answerable(self.found, fitted.floor) if fitted else check.answerable(self.found)
 
     def waited(self, seconds: float) -> Draft:
         """The draft after a wait that is not the question's fault, for a model to be loaded."""
@@ -94,7 +100,7 @@ class Draft:
     def extractive(self, verdict: Verdict, *degraded: str) -> Answer:
         """What the passages say in their own words, as far as it can be believed without a language model."""
         if self.readings:
-            verdict = read.verdict(self.readings, read.UNHEARD)
+            verdict = self._verdict(read.UNHEARD)
             if verdict.status == "refused":
                 return self.refused(verdict)
         return self._quoting(verdict, degraded)
@@ -140,19 +146,19 @@ class Draft:
     def _weighed(self, said: str, shown: tuple[Passage, ...], outlook: Verdict) -> Answer:
         """Decide by the reader's judgement of the passages and the word of a model that has learnt to decline."""
         if prompt.is_refusal(said):
-            verdict = read.verdict(self.readings, read.DECLINED)
+            verdict = self._verdict(read.DECLINED)
             if verdict.status == "refused":
                 return self.refused(verdict, "generated")
             return self._quoting(verdict, ("the model declined",))
         text, citations = self._attributed(said, shown)
         supported = check.check(text, citations, shown, outlook)
         stated = supported.status == "answered"
-        verdict = read.verdict(self.readings, read.STATED if stated else read.UNHEARD)
+        verdict = self._verdict(read.STATED if stated else read.UNHEARD)
         if verdict.status == "refused":
             return self.refused(verdict)
         if not stated:
             return self._quoting(verdict, ("unsupported",))
-        return self._answer(text, verdict, "generated", citations)
+        return self._answer(text, replace(verdict, reasons=supported.reasons), "generated", citations)
 
     def _attributed(self, said: str, shown: tuple[Passage, ...]) -> tuple[str, tuple[Citation, ...]]:
         """The model's words with their citations.
@@ -171,7 +177,7 @@ class Draft:
         For models that were not trained to answer from passages: what they say counts only beside a second witness.
         """
         if self.readings:
-            verdict = read.verdict(self.readings, read.UNHEARD)
+            verdict = self._verdict(read.UNHEARD)
             if verdict.status == "refused":
                 return self.refused(verdict)
         if prompt.is_refusal(said):
@@ -217,6 +223,19 @@ class Draft:
         cosines: list[float] = (self.embedder.embed_passages(texts) @ self.embedder.embed_query(question)).tolist()
         return cosines
 
+    def _fitted(self) -> Calibration | None:
+        """The calibration, where it is one of these signals."""
+        return self.calibration if self.calibration and self.calibration.applies(read=bool(self.readings)) else None
+
+    def _verdict(self, witness: float | None) -> Verdict:
+        fitted = self._fitted()
+        return read.verdict(self.readings, witness, fitted.floor if fitted else read.FLOOR)
+
+    def _support(self, verdict: Verdict, confidence: float) -> Support:
+        if verdict.status == "refused":
+            return "none"
+        return "weak" if confidence < read.WEAK or check.WEAKLY_SUPPORTED in verdict.reasons else "strong"
+
     def _answer(
         self, text: str, verdict: Verdict, mode: Mode, citations: tuple[Citation, ...], degraded: tuple[str, ...] = ()
     ) -> Answer:
@@ -226,17 +245,22 @@ class Draft:
         )
         quotes = tuple(replace(one, quote=self._stored(one.path, one.start, one.end, one.quote)) for one in citations)
         passages = (replace(one, text=self._stored(one.path, one.start, one.end, one.text)) for one in self.passages)
+        fitted = self._fitted()
+        if fitted and verdict.status != "refused" and verdict.confidence < fitted.floor:
+            return self.refused(replace(verdict, status="refused"), mode)
+        confidence = fitted.probability(verdict.confidence) if fitted else verdict.confidence
         return Answer(
             self.question,
             inert(text),
             verdict.status,
             mode,
             quotes,
-            confidence=verdict.confidence,
+            confidence=confidence,
             degraded=(*self.cut, *degraded),
             timings=timings,
             budget_ms=self.budget.ms,
             passages=tuple(passages),
+            support=self._support(verdict, confidence),
         )
 
     def _stored(self, path: str, start: int, end: int, read: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten
 from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
+from edgeai.calibrated import Calibration
 from edgeai.config import Settings
 from edgeai.draft import Draft
 from edgeai.engines import Embedder, Reader
@@ -239,6 +240,7 @@ class Engines:
     reader: Callable[[], Reader | None] = lambda: None
     costs: Costs = field(default_factory=Costs)
     saves_time: bool = True  # for generating, while passages are read
+    calibration: Callable[[], Calibration | None] = lambda: None  # for these engines; called once the reader is there
 
 
 def ask(
@@ -270,6 +272,7 @@ def _ask(
     )
     candidates = tuple(numbered(found.hits))
     draft = Draft(question, query, candidates[: settings.passages], found, began, budget, engines.embedder)
+    draft = replace(draft, calibration=engines.calibration())
     if reader and candidates and found.trust >= read.READABLE:
         draft = draft.read(reader, candidates, settings.passages, generating=engines.saves_time)
     return (yield from answer(draft, engines, settings, history))

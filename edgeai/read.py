@@ -31,6 +31,7 @@ DECLINED = -1.5  # that they do not
 UNHEARD = 0.0  # nothing, or nothing that can be believed
 STATED = 0.8  # an answer that they support
 FLOOR = 0.4  # below, nothing is answered
+WEAK = 2 / 3  # below, an answer is marked: on those questions more than one in three of such answers was wrong
 HOPELESS = 0.03  # below, the generator is not asked
 
 # A passage that is likelier than this to hold the answer ends the reading: of 250 questions put to three indexes, 5.1
@@ -59,10 +60,10 @@ def evidence(readings: Sequence[Reading]) -> float:
     return BIAS + ANSWERABLE * log_odds(best.answerable)
 
 
-def verdict(readings: Sequence[Reading], witness: float | None = None) -> Verdict:
+def verdict(readings: Sequence[Reading], witness: float | None = None, floor: float = FLOOR) -> Verdict:
     """Whether to answer; before the generator was asked (`witness` None), whether it is worth asking."""
     confidence = 1 / (1 + math.exp(-evidence(readings) - (witness or 0.0)))
-    if confidence < (HOPELESS if witness is None else FLOOR):
+    if confidence < (min(HOPELESS, floor) if witness is None else floor):
         return Verdict("refused", confidence, ("no passage answers the question",))
     return Verdict("answered", confidence)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BlockKind = Literal["heading", "paragraph", "list", "table", "code", "record"]
 Status = Literal["answered", "refused", "conflict"]
 Mode = Literal["generated", "extractive"]
+Support = Literal["strong", "weak", "none"]  # of an answer by the documents; "none" for a refusal
 Finish = Literal["", "stop", "length", "cancelled"]
 
 
@@ -303,6 +304,9 @@ class Timings:
         return {name: round(value, 2) for name, value in asdict(self).items()}
 
 
+CLOSEST = 3  # passages that a refusal offers instead
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete reply with its evidence and its cost."""
@@ -319,6 +323,12 @@ class Answer:
     model: str = ""
     budget_ms: float | None = None
     passages: tuple[Passage, ...] = ()  # everything the answer could have used, cited or not
+    support: Support = "strong"
+
+    @property
+    def closest(self) -> tuple[Passage, ...]:
+        """What a refusal offers instead of an answer, the most likely first; nothing beside an answer."""
+        return self.passages[:CLOSEST] if self.status == "refused" else ()
 
     def as_dict(self) -> dict[str, Any]:
         """The object `edgeai ask --json` prints; a contract (README, "JSON")."""
@@ -329,12 +339,20 @@ class Answer:
             "mode": self.mode,
             "citations": [asdict(citation) for citation in self.citations],
             "confidence": round(self.confidence, 4),
+            "support": self.support,
+            "closest": [_place(passage) for passage in self.closest],
             "degraded": list(self.degraded),
             "timings_ms": self.timings.as_dict(),
             "tokens": dict(self.tokens),
             "model": self.model,
             "budget_ms": self.budget_ms,
         }
+
+
+def _place(passage: Passage) -> dict[str, Any]:
+    heading = " > ".join(passage.heading)
+    place = {"path": passage.path, "start": passage.start, "end": passage.end, "text": passage.text}
+    return {**place, "heading": heading, "page": passage.page}
 
 
 # models -----------------------------------------------------------------------------------------------------------

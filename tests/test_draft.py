@@ -9,6 +9,7 @@ import pytest
 
 from edgeai import prompt
 from edgeai.budget import Budget, Costs
+from edgeai.calibrated import ALL_SHOWN, Calibration
 from edgeai.draft import PORTION, Draft
 from edgeai.records import ChatTemplate, Chunk, GeneratorSpec, Hit, Passage, Piece, Reading, Retrieval
 
@@ -137,3 +138,47 @@ def test_what_there_was_no_time_to_read_is_told():
     late = replace(start, budget=replace(start.budget, ms=1.0))
     assert late.read(Judgements([0.3] * 8), passages, 4, generating=False).cut == ("2 of 8 passages read",)
     assert late.read(Judgements([0.9] * 8), passages, 4, generating=False).cut == ()
+
+
+# how well an answer is supported
+
+
+def test_an_answer_is_strong_weak_or_refused_as_its_confidence_falls():
+    outcomes = [draft(sure, 0.05).extractive(draft().outlook()) for sure in (0.9, 0.5, 0.1)]
+    assert [one.support for one in outcomes] == ["strong", "weak", "none"]
+    assert [one.status for one in outcomes] == ["answered", "answered", "refused"]
+
+
+def test_words_that_are_only_partly_in_the_passage_are_weak_support():
+    surely = draft(0.999, 0.1)
+    given = answer(surely, "A double room at the seaside costs 84 euros a night, breakfast and towels included.")
+    assert (given.mode, given.support) == ("generated", "weak")
+
+
+def test_a_refusal_offers_the_closest_passages_and_an_answer_none():
+    refused = draft(0.05, 0.05).extractive(draft().outlook())
+    assert [one["path"] for one in refused.as_dict()["closest"]] == ["/1.md", "/2.md"]
+    assert refused.as_dict()["closest"][0]["text"] == TEXTS[0]
+    answered = draft().extractive(draft().outlook())
+    assert (answered.as_dict()["support"], answered.as_dict()["closest"]) == ("strong", [])
+
+
+@pytest.mark.parametrize(("floor", "status"), [(0.9, "refused"), (0.2, "answered")])
+def test_a_calibration_moves_the_floor_and_the_confidence(floor, status):
+    fitted = Calibration(slope=2.0, offset=-1.0, floor=floor, basis="reader")
+    plain, moved = (replace(draft(0.6, 0.1), calibration=one) for one in (None, fitted))
+    before, after = (one.extractive(one.outlook()) for one in (plain, moved))
+    assert after.status == status
+    assert after.confidence == pytest.approx(fitted.probability(before.confidence))
+
+
+def test_a_calibration_of_other_signals_changes_nothing():
+    fitted = Calibration(slope=2.0, offset=-1.0, floor=0.9, basis="search")
+    given = replace(draft(0.6, 0.1), calibration=fitted).extractive(draft().outlook())
+    assert given == replace(draft(0.6, 0.1).extractive(draft().outlook()), timings=given.timings)
+
+
+def test_with_no_floor_even_a_hopeless_question_is_answered():
+    one = replace(draft(0.0001, 0.0001), calibration=ALL_SHOWN)
+    assert one.outlook().status == "answered"
+    assert one.extractive(one.outlook()).status == "answered"

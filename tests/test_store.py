@@ -204,6 +204,15 @@ def test_boilerplate_is_remembered(store):
     assert store.boilerplate() == {"a", "b", "ü"}
 
 
+def test_notes_are_remembered_and_forgotten(store):
+    assert store.note("a") is None
+    store.set_notes({"a": {"x": [1.5, "ü"]}, "maker": 3})
+    assert (store.note("a"), store.note("maker")) == ({"x": [1.5, "ü"]}, 3)
+    with Store.open(store.status()["path"], maker=MAKER) as other:  # "maker" is a name like any other
+        other.set_notes({"a": None, "maker": 4})
+    assert (store.note("a"), store.note("maker")) == (None, 4)
+
+
 def test_status_counts_what_is_there(store):
     status = filled(store).status()
     assert (status["documents"], status["chunks"]) == (4, 4)

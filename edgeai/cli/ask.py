@@ -82,6 +82,8 @@ def show_reply(reply: Reply) -> None:
     if answer.status == "refused":
         console.show_closest(answer)
     console.show_sources(answer.citations)
+    if answer.support == "weak":
+        console.aside("weak support: read the sources before you rely on this")
     console.show_timing(answer)
 
 

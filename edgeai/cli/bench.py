@@ -93,6 +93,7 @@ def bench_command(
     docs = flags["docs"]
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
+        assistant.reconfigure(log_questions=False)
         assistant.warm()
         asked = _questions(questions, assistant, (cold or 0) + warmup + number)
         fresh, asked = asked[: cold or 0], asked[cold or 0 :]

@@ -170,9 +170,9 @@ def show_in_context(text: str, start: int, end: int, around: int) -> None:
 
 def show_closest(answer: Answer) -> None:
     """What a refusal offers instead: where the nearest passages are."""
-    if answer.passages:
+    if answer.closest:
         notice("Closest passages:")
-        for passage in answer.passages[:3]:
+        for passage in answer.closest:
             notice(f"  {place(passage.path, ' > '.join(passage.heading), passage.page)}")
 
 

@@ -30,6 +30,10 @@ GATE_FAILED = 3
 @click.option("--gate", is_flag=True, help="Exit 3 when a figure is significantly worse than in the baseline.")
 @click.option("--make", type=click.IntRange(1), metavar="N", help="Draft N questions instead, for you to correct.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where --make writes them.")
+@click.option("--calibrate", is_flag=True, help="Fit confidence and refusal to FILE, or to drafted questions, instead.")
+@click.option("--risk", type=click.FloatRange(0, 1), metavar="SHARE", help="Of --calibrate: share that may be wrong.")
+@click.option("--forget-calibration", is_flag=True, help="Take the calibration out of the index instead.")
+@click.option("--drift", is_flag=True, help="Compare the questions of the log with those of the calibration instead.")
 @index_options
 @model_options
 def eval_command(
@@ -41,6 +45,10 @@ def eval_command(
     gate: bool,
     make: int | None,
     out: Path | None,
+    calibrate: bool,
+    risk: float | None,
+    forget_calibration: bool,
+    drift: bool,
     **flags: Any,
 ) -> None:
     """Ask the questions of FILE (JSON Lines) and score retrieval and answers apart; no judge model, no network.
@@ -53,18 +61,32 @@ def eval_command(
 
     --gate compares with --baseline, question by question, over the figures from chunking to answers; a figure is worse
     when the interval of its difference (paired bootstrap, 5 % error shared among all figures) excludes 0.
+
+    --calibrate asks everything with nothing withheld, some of it with the documents of the answer left out, and keeps
+    in the index what a confidence is worth and from which one on to answer: no more may be wrong than before, or
+    --risk. --drift needs the setting log_questions.
     """
     from edgeai.cli import console
+    from edgeai.cli.calibrate import calibrate as fit
+    from edgeai.cli.calibrate import forget, show_drift
     from edgeai.cli.index import sync_docs
 
-    _check_flags(file, make, out, baseline, gate)
+    _check_modes(file, make, calibrate, forget_calibration, drift)
+    _check_flags(make, out, baseline, gate, calibrate, risk)
     docs = flags["docs"]
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
+        assistant.reconfigure(log_questions=False)
         if make is not None and out is not None:
             _draft(assistant, make, out)
+        elif calibrate:
+            fit(file, assistant, risk, html, as_json)
+        elif forget_calibration:
+            forget(assistant)
+        elif drift:
+            show_drift(assistant, as_json)
+        if file is None or calibrate:
             return
-        assert file is not None  # by _check_flags
         run, number, comparison = _evaluate(file, assistant, runs or runs_file(), baseline)
     for line in assistant.notices:
         console.notice(line)
@@ -79,9 +101,19 @@ def eval_command(
         raise SystemExit(GATE_FAILED)
 
 
-def _check_flags(file: TextIO | None, make: int | None, out: Path | None, baseline: str | None, gate: bool) -> None:
-    if (make is None) == (file is None):
+def _check_modes(file: TextIO | None, make: int | None, calibrate: bool, forget: bool, drift: bool) -> None:
+    modes = sum((make is not None, calibrate, forget, drift))
+    if not modes and file is None:
         raise UsageProblem("Give a file of questions, or draft one with `edgeai eval --make 50 --out FILE`.")
+    if modes > 1 or (modes and file is not None and not calibrate):
+        raise UsageProblem("Give one of FILE, --make, --calibrate [FILE], --forget-calibration and --drift.")
+
+
+def _check_flags(
+    make: int | None, out: Path | None, baseline: str | None, gate: bool, calibrate: bool, risk: float | None
+) -> None:
+    if risk is not None and not calibrate:
+        raise UsageProblem("--risk belongs to --calibrate: `edgeai eval --calibrate questions.jsonl --risk 0.1`.")
     if (make is None) != (out is None):
         raise UsageProblem("--make and --out belong together: `edgeai eval --make 50 --out questions.jsonl`.")
     if out is not None and out.exists():  # what somebody has corrected is not written over
@@ -134,7 +166,8 @@ def _context(assistant: Assistant) -> dict[str, Any]:
 
     status = assistant.status()
     index = {name: status[name] for name in ("documents", "chunks")}
-    return {"edgeai": __version__, "index": index, "maker": status["maker"], "settings": asdict(assistant.settings)}
+    kept = {name: status[name] for name in ("maker", "calibration")}
+    return {"edgeai": __version__, "index": index, **kept, "settings": asdict(assistant.settings)}
 
 
 def _draft(assistant: Assistant, count: int, out: Path) -> None:

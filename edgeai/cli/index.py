@@ -93,7 +93,7 @@ def status_command(as_json: bool, **flags: Any) -> None:
         return
     for name, value in status.items():
         text = ", ".join(f"{key} {number}" for key, number in value.items()) if isinstance(value, dict) else value
-        console.say(f"{name.replace('_', ' '):<16} {text}")
+        console.say(f"{name.replace('_', ' '):<16} {'none' if text is None else text}")
 
 
 @click.command("check", short_help="Check that text, keyword and vector index agree.")

@@ -23,12 +23,7 @@ WORST = 20
 BARS = ("correct", "answered", "recall@5", "citation_precision")  # drawn for each kind of question
 _PASSAGE = 600  # characters of a passage that are shown
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>edgeai eval, $made</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<style>
-:root { color-scheme: light dark; --mark: #2a6fb0; --faint: #8884; }
+STYLE = """:root { color-scheme: light dark; --mark: #2a6fb0; --faint: #8884; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
 table { border-collapse: collapse; } th, td { padding: .15rem .7rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; } tr + tr { border-top: 1px solid var(--faint); }
@@ -44,7 +39,14 @@ article { border: 1px solid var(--faint); border-radius: 6px; margin: 1rem 0; pa
 .why { color: #b3402a; } dt { font-weight: 600; } dd { margin: 0 0 .5rem; }
 .passage { border-left: 3px solid var(--faint); margin: 0 0 .7rem; padding-left: .7rem; white-space: pre-wrap; }
 .cited { border-color: var(--mark); } .place { font-size: 12px; opacity: .7; } .worse { color: #b3402a; }
-</style></head><body>
+"""
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>edgeai eval, $made</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<style>
+$style</style></head><body>
 <h1>Evaluation</h1><p>$made · $context</p>
 $comparison
 <h2>Figures</h2><div class="scroll">$figures</div><p>Value and 95 % interval (bootstrap over questions). $lost</p>
@@ -60,6 +62,7 @@ def render(run: Run, comparison: Comparison | None = None) -> str:
     lost = ", ".join(f"{stage} {count}" for stage, count in evaluate.count_lost(run.results).items())
     bad = evaluate.worst(run.results, WORST)
     return _PAGE.substitute(
+        style=STYLE,
         made=escape(run.made),
         context=escape(_context(run)),
         comparison="" if comparison is None else _comparison(comparison),

@@ -163,6 +163,14 @@ class Store:
         with self._database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES ('boilerplate', ?)", (value,))
 
+    def set_notes(self, notes: Mapping[str, Any]) -> None:
+        """Remember values that JSON can hold, by name and all at once; None forgets one."""
+        with self._database.transaction() as connection:
+            for name, value in notes.items():
+                connection.execute("DELETE FROM meta WHERE key = ?", (f"note {name}",))
+                if value is not None:
+                    connection.execute("INSERT INTO meta VALUES (?, ?)", (f"note {name}", json.dumps(value)))
+
     def vacuum(self) -> None:
         """Give free space back to the disk, and leave no trace of what was removed in the file or its log.
 
@@ -212,6 +220,14 @@ class Store:
             return frozenset(json.loads(rows[0][0]) if rows else ())
         except (TypeError, ValueError) as error:
             raise damaged(self._database.path, "the list of repeated blocks cannot be read") from error
+
+    def note(self, name: str) -> Any:
+        """What `set_notes` was last given under this name, else None; raises `IndexUnusable` for what is damaged."""
+        rows = self._database.rows("SELECT value FROM meta WHERE key = ?", (f"note {name}",))
+        try:
+            return json.loads(rows[0][0]) if rows else None
+        except (TypeError, ValueError) as error:
+            raise damaged(self._database.path, f"its {name} cannot be read") from error
 
     def count_documents(self) -> int:
         """How many documents there are."""
