@@ -66,6 +66,7 @@ FIGURES = (
     Figure("answers with unsupported numbers", "unsupported_numbers", "0"),
     Figure("conflicts showing both", "correct", ">= 0.80", lambda kind: kind == CONFLICT),
 )
+COLUMNS = ("correct", "recall@5", "answered", "refusal_recall", "citation_precision", "unsupported_numbers")  # of kinds
 
 
 def main() -> None:
@@ -151,14 +152,12 @@ def figures_of(results: Sequence[Result]) -> Iterator[tuple[str, str, Estimate]]
 
 def summarise(results: Sequence[Result]) -> dict[str, Any]:
     """Plain values for JSON: the figures, those of each kind, and where sources were lost."""
-    kinds = evaluate.summarise(results)
     return {
         "figures": {name: _plain(estimate) for name, _, estimate in figures_of(results)},
         "kinds": {
-            kind: {name: _rounded(estimate.value) for name, estimate in figures.items()}
-            | {"questions": sum(result.kind == kind for result in results)}
-            for kind, figures in kinds.items()
-            if kind != "all"
+            kind: {name: _rounded(figures[name].value) for name in COLUMNS if name in figures}
+            | {"questions": _count(results, kind)}
+            for kind, figures in evaluate.summarise(results).items()
         },
         "lost": evaluate.count_lost(results),
     }
@@ -176,13 +175,15 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     """Lines for a person: every figure with its interval and its goal, then the kinds."""
     for name, goal, one in figures_of(results):
         yield f"{name:<34}{one.value:6.3f}   {one.low:.3f} - {one.high:.3f}   of {one.count:<5} goal {goal}"
-    columns = ("correct", "recall@5", "answered", "citation_precision", "unsupported_numbers")
-    yield f"\n{'kind':<16}{'questions':>10}" + "".join(f"{name:>21}" for name in columns)
+    yield f"\n{'kind':<16}{'questions':>10}" + "".join(f"{name:>21}" for name in COLUMNS)
     for kind, figures in evaluate.summarise(results).items():
-        count = sum(kind in ("all", result.kind) for result in results)
-        cells = (f"{figures[name].value:21.3f}" if name in figures else " " * 21 for name in columns)
-        yield f"{kind:<16}{count:>10}" + "".join(cells)
+        cells = (f"{figures[name].value:21.3f}" if name in figures else " " * 21 for name in COLUMNS)
+        yield f"{kind:<16}{_count(results, kind):>10}" + "".join(cells)
     yield "sources lost: " + ", ".join(f"{stage} {count}" for stage, count in evaluate.count_lost(results).items())
+
+
+def _count(results: Sequence[Result], kind: str) -> int:
+    return sum(kind in ("all", result.kind) for result in results)
 
 
 def _write_records(path: Path, runs: Mapping[str, Sequence[Result]]) -> None:

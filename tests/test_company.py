@@ -69,9 +69,8 @@ def test_the_key_is_in_the_documents(case: Case, texts: Mapping[str, str]) -> No
         assert not case.sources
         return
     for source in case.sources:
-        held = [name for name in texts if matches(source.path, name)]
-        assert held, source.path
-        assert all(source.quote in texts[name] for name in held), source.quote
+        named = [text for name, text in texts.items() if matches(source.path, name)]
+        assert any(source.quote in text for text in named), source
     quotes = " … ".join(source.quote for source in case.sources)
     wanted = case.answers if case.kind == CONFLICT else case.answers[:1]  # the others are further ways to say it
     assert all(contains(quotes, [answer]) for answer in wanted)
