@@ -179,7 +179,8 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     for kind, figures in evaluate.summarise(results).items():
         cells = (f"{figures[name].value:21.3f}" if name in figures else " " * 21 for name in COLUMNS)
         yield f"{kind:<16}{_count(results, kind):>10}" + "".join(cells)
-    yield "sources lost: " + ", ".join(f"{stage} {count}" for stage, count in evaluate.count_lost(results).items())
+    lost = evaluate.count_lost(results).items()
+    yield "sources lost: " + (", ".join(f"{stage} {count}" for stage, count in lost) or "none")
 
 
 def _count(results: Sequence[Result], kind: str) -> int:
