@@ -8,14 +8,27 @@ model's; without one it is the sentence that shares most with the question.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeai import check, cite, prompt, read
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.engines import Embedder, Reader
 from edgeai.links import without_targets
-from edgeai.records import Answer, Citation, GeneratorSpec, Mode, Passage, Piece, Reading, Retrieval, Timings, Verdict
+from edgeai.records import (
+    Answer,
+    ChatTemplate,
+    Citation,
+    GeneratorSpec,
+    Mode,
+    Passage,
+    Piece,
+    Reading,
+    Retrieval,
+    Segment,
+    Timings,
+    Verdict,
+)
 from edgeai.scores import contains, normalised
 
 EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
@@ -35,17 +48,27 @@ class Draft:
     readings: tuple[Reading, ...] = ()
     read_ms: float = 0.0
     cut: tuple[str, ...] = ()  # what there was no time for
+    prepared_ms: float = 0.0  # spent before the question was asked
 
-    def read(self, reader: Reader, candidates: Sequence[Passage], limit: int, *, generating: bool) -> Draft:
+    def read(
+        self,
+        reader: Reader,
+        candidates: Sequence[Passage],
+        limit: int,
+        *,
+        generating: bool,
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
 
-        Only as many are read as there is time for, and for generating an answer if that is to come.
+        Only as many are read as there is time for, and for generating an answer if that is to come. Raises what
+        `checkpoint` raises.
         """
         count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
         cut = (f"{count} of {len(candidates)} passages read",) if count < len(candidates) else ()
         candidates = candidates[:count]
         began = time.perf_counter()
-        readings = reader.read(self.query, candidates)
+        readings = reader.read(self.query, candidates, checkpoint)
         read_ms = (time.perf_counter() - began) * 1000
         self.budget.costs.note(read=(sum(len(passage.text) + PAIR_OVERHEAD for passage in candidates), read_ms))
         best = read.order([hit.score for hit in self.found.hits[:count]], readings, self.found.trust)[:limit]
@@ -60,6 +83,23 @@ class Draft:
     def outlook(self) -> Verdict:
         """Whether the passages are worth showing to a language model."""
         return read.verdict(self.readings) if self.readings else check.answerable(self.found)
+
+    def asked(self, began: float, budget: Budget) -> Draft:
+        """The draft of a question that arrives now, at `began`, with all this done before."""
+        return replace(
+            self,
+            began=began,
+            budget=budget,
+            found=replace(self.found, embed_ms=0.0, search_ms=0.0),
+            read_ms=0.0,
+            prepared_ms=self.found.embed_ms + self.found.search_ms + self.read_ms,
+        )
+
+    def whole(self, template: ChatTemplate) -> tuple[Segment, ...]:
+        """The prefix of all prompts and the passages, none cut, for a model that was trained on them apart."""
+        texts = (prompt.passage_text(passage, numbered=False) for passage in self.passages)
+        prefix = prompt.prefix_segments(template, numbered=False)
+        return (*prefix, *(Segment(text, "passage") for text in texts))
 
     def waited(self, seconds: float) -> Draft:
         """The draft after a wait that is not the question's fault, for a model to be loaded."""
@@ -190,7 +230,12 @@ class Draft:
     ) -> Answer:
         total = (time.perf_counter() - self.began) * 1000
         timings = Timings(
-            embed=self.found.embed_ms, search=self.found.search_ms, read=self.read_ms, first_token=total, total=total
+            embed=self.found.embed_ms,
+            search=self.found.search_ms,
+            read=self.read_ms,
+            first_token=total,
+            total=total,
+            prepared=self.prepared_ms,
         )
         return Answer(
             self.question,
