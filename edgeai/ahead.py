@@ -6,7 +6,7 @@ The text may change at any moment, so what is made here counts only for a questi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,12 @@ def pause(text: str) -> float | None:
     return 0.0 if text.rstrip().endswith(QUESTION_MARKS) else PAUSE_S
 
 
-def begin(asked: Asked, opened: Callable[[], pipeline.Engines], wait: Wait) -> Draft | None:
-    """What `pipeline.find` gives once the text has stood for a moment; None where it is not worth the effort.
+def drafts(asked: Asked, opened: Callable[[], pipeline.Engines], wait: Wait) -> Iterator[Draft]:
+    """What `pipeline.find` gives once the text has stood for a moment; nothing where that is not worth the effort.
 
-    As much is read as for a question that is asked now. A model that can use passages computed apart goes on with
-    them in the background; those of an earlier text are given up first. Raises what `wait` raises.
+    First with as much read as there would be time for after the question, then, if that is not all, without a limit.
+    A model that can use passages computed apart goes on with them in the background; those of an earlier text are
+    given up before anything else. Raises what `wait` raises.
     """
     engines = replace(opened(), checkpoint=lambda: wait(0))
     generator = engines.generator()
@@ -58,14 +59,20 @@ def begin(asked: Asked, opened: Callable[[], pipeline.Engines], wait: Wait) -> D
         generator.pause()
     seconds = pause(asked.question)
     if seconds is None:
-        return None
+        return
     wait(seconds)
     if on_battery():
-        return None
+        return
     pipeline.load(engines)
-    budget = Budget(asked.settings.budget_ms or None, time.perf_counter(), engines.costs)
-    draft = pipeline.find(asked.question, engines, asked.settings, asked.where, asked.history, budget)
+    draft = _found(asked, engines, asked.settings.budget_ms or None)
+    yield draft
+    if draft.cut:
+        draft = _found(asked, engines, None)
+        yield draft
     if generator and generator.spec.independent and draft.outlook().status == "answered":
-        engines.checkpoint()
         generator.prepare(draft.whole(generator.spec.template))
-    return draft
+
+
+def _found(asked: Asked, engines: pipeline.Engines, budget_ms: float | None) -> Draft:
+    budget = Budget(budget_ms, time.perf_counter(), engines.costs)
+    return pipeline.find(asked.question, engines, asked.settings, asked.where, asked.history, budget)

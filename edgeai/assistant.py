@@ -88,7 +88,7 @@ class Assistant:
         self._generator: LlamaGenerator | None = None
         self._no_generator = False
         self._costs: Costs | None = None
-        self._background: Background[Draft | None] = Background()
+        self._background: Background[Draft] = Background()
 
     # the index ----------------------------------------------------------------------------------------------------
 
@@ -183,16 +183,16 @@ class Assistant:
             field.on_enter(lambda text: show(assistant.ask(text, history=turns).answer))
 
         Work begins when the text has stood for a moment and ends when it changes. Only `ask` with equal arguments, and
-        the index unchanged, goes on from there, so the answer is the same; its `timings.prepared` says what was done
-        before. Nothing is done until the models are loaded (`warm` or the first answer), beside an answer (close a
-        reply that is not read to its end), on battery, or with the setting `ahead` off.
+        the index unchanged, goes on from there, so the answer is the same, or that of a larger budget for reading; its
+        `timings.prepared` says what was done before. Nothing is done until the models are loaded (`warm` or the first
+        answer), beside an answer (close a reply not read to its end), on battery, or with the setting `ahead` off.
         """
         from edgeai import ahead
 
         store = self._store
         if self.settings.ahead and store and self._loaded():
             asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, store)
-            self._background.begin(asked, partial(ahead.begin, asked, self._engines), store.stamp)
+            self._background.begin(asked, partial(ahead.drafts, asked, self._engines), store.stamp)
 
     @contextmanager
     def _prepared(self, asked: Asked) -> Iterator[Draft | None]:

@@ -1,7 +1,7 @@
 """Work that is done before anybody asks for it: one piece at a time, on a thread of its own, kept for one answer.
 
-It ends as soon as something else is wanted, and never runs beside an answer. What a piece is worth is not known here;
-whether its result still holds is up to the state that its maker names.
+It ends as soon as something else is wanted, and never runs beside an answer. What a result is worth is not known here;
+whether it still holds is up to the state that its maker names.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
-Wait = Callable[[float], None]  # waits so many seconds; raises `Stopped` once the work is not wanted any more
+Wait = Callable[[float], None]  # waits so many seconds; raises `Stopped` once no more work is wanted
+Work = Callable[[Wait], Iterator[Result]]  # results, each better than the one before
 
 
 class Stopped(Exception):
-    """The work is not wanted any more."""
+    """No more work is wanted."""
 
 
 class Background(Generic[Result]):
@@ -29,7 +30,7 @@ class Background(Generic[Result]):
         self._answers = 0  # being computed
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgeai-background")
 
-    def begin(self, key: object, work: Callable[[Wait], Result], state: Callable[[], object]) -> None:
+    def begin(self, key: object, work: Work[Result], state: Callable[[], object]) -> None:
         """Begin with `work` in place of any other, unless the last was for an equal key; returns at once.
 
         `state` gives what the result rests on besides its key. Both are called on one and the same thread; nobody
@@ -45,9 +46,9 @@ class Background(Generic[Result]):
 
     @contextmanager
     def answering(self, key: object) -> Iterator[Result | None]:
-        """Nothing is worked on in this block; gives the result for this key, once, if there is one and it still holds.
+        """Nothing is worked on in this block; gives the last result for this key, once, if there is one and it holds.
 
-        Work for this key that has begun is waited for, without what it would wait for itself; any other ends.
+        Work for this key that has begun first goes on to a result, without what it would wait for itself.
         """
         with self._lock:
             self._answers += 1
@@ -73,45 +74,47 @@ class Background(Generic[Result]):
 
     def _result(self, piece: _Piece[Result], key: object) -> Result | None:
         wanted = piece.key == key
-        ended = self._end(piece, wanted=wanted)
-        if not wanted or ended is None or ended.exception():
+        self._end(piece, wanted=wanted)
+        if not wanted or piece.result is None:
             return None
-        return ended.result() if self._worker.submit(piece.holds).result() else None
+        return piece.result if self._worker.submit(piece.holds).result() else None
 
-    def _end(self, piece: _Piece[Result], *, wanted: bool) -> Future[Result] | None:
-        """The outcome of a piece, None when it had not begun. There is one thread: what came before has ended too."""
+    def _end(self, piece: _Piece[Result], *, wanted: bool) -> None:
+        """Wait for the end of a piece. There is one thread: what was begun before has ended then too."""
         piece.end(wanted=wanted)
         if piece.future:
             wait([piece.future])
-        return piece.future
 
 
 class _Piece(Generic[Result]):
-    """Something to do, and the state that it was begun in."""
+    """Something to do, the state that it was begun in, and what has come of it so far."""
 
-    def __init__(self, key: object, work: Callable[[Wait], Result], state: Callable[[], object]) -> None:
+    def __init__(self, key: object, work: Work[Result], state: Callable[[], object]) -> None:
         self.key = key
-        self.future: Future[Result] | None = None  # once it is under way
+        self.future: Future[None] | None = None  # once it is under way
+        self.result: Result | None = None
         self._work, self._state = work, state
         self._before: object = None
         self._urgent = threading.Event()
         self._wanted = True
 
-    def run(self) -> Result:
+    def run(self) -> None:
         self._wait(0)
         self._before = self._state()
-        return self._work(self._wait)
+        for result in self._work(self._wait):
+            self.result = result
+            self._wait(0)
 
     def holds(self) -> bool:
         """Whether nothing has changed since it was begun."""
         return self._state() == self._before
 
     def end(self, *, wanted: bool) -> None:
-        """Have it go on without a pause, or stop at the next one when it is not wanted."""
+        """Have it stop at the next pause; without pauses until it has a result, if one is wanted."""
         self._wanted = wanted
         self._urgent.set()
 
     def _wait(self, seconds: float) -> None:
         self._urgent.wait(seconds)
-        if not self._wanted:
+        if self._urgent.is_set() and (self.result is not None or not self._wanted):
             raise Stopped

@@ -196,12 +196,12 @@ class Listening:
 def begun(assistant, generator, question=QUESTION, wait=lambda seconds: None):
     engines = Engines(assistant.open_store(), assistant.embedder, lambda: generator, assistant._load_reader)
     asked = ahead.Asked(question, (), EVERYTHING, assistant.settings, engines.store)
-    return ahead.begin(asked, lambda: engines, wait)
+    return list(ahead.drafts(asked, lambda: engines, wait))
 
 
 def test_a_model_that_reads_passages_apart_begins_with_them(assistant):
     generator = Listening(independent=True)
-    draft = begun(assistant, generator)
+    [draft] = begun(assistant, generator)
     assert generator.told[0] == "pause"
     assert [passage.text in said for passage, said in zip(draft.passages, generator.told[1:], strict=True)] == [True]
 
@@ -215,6 +215,13 @@ def test_no_passages_are_begun_with_where_that_is_of_no_use(assistant, independe
     generator = Listening(independent=independent)
     begun(assistant, generator, question)
     assert generator.told == ["pause"]
+
+
+def test_what_there_is_no_time_to_read_after_the_question_is_read_before_it(shared, monkeypatch):
+    monkeypatch.setattr(shared, "settings", replace(shared.settings, budget_ms=1))
+    hurried, unhurried = begun(shared, None)
+    assert hurried.cut == ("2 of 8 passages read",)
+    assert unhurried.cut == ()
 
 
 def test_more_typing_ends_the_work_between_two_forwards(shared):

@@ -31,34 +31,34 @@ def asked(background: Background, key: object) -> object:
 
 
 def test_a_result_is_given_once_and_only_to_its_key(background):
-    background.begin("a", lambda wait: "result", nothing)
+    background.begin("a", lambda wait: ["result"], nothing)
     assert asked(background, "a") == "result"
     assert asked(background, "a") is None
-    background.begin("a", lambda wait: "result", nothing)
+    background.begin("a", lambda wait: ["result"], nothing)
     assert asked(background, "b") is None
     assert asked(background, "a") is None
 
 
 def test_a_result_counts_only_in_the_state_that_the_work_began_in(background):
     state = [1]
-    background.begin("a", lambda wait: "result", lambda: state[0])
-    background.begin("b", lambda wait: "result", lambda: state[0])
+    background.begin("a", lambda wait: ["result"], lambda: state[0])
+    background.begin("b", lambda wait: ["result"], lambda: state[0])
     assert asked(background, "b") == "result"
-    background.begin("c", lambda wait: state.append(state.pop() + 1), lambda: state[0])
+    background.begin("c", lambda wait: [state.append(state.pop() + 1) or "result"], lambda: state[0])
     assert asked(background, "c") is None
 
 
 def test_work_that_fails_leaves_nothing_behind(background):
-    background.begin("a", lambda wait: 1 / 0, nothing)
+    background.begin("a", lambda wait: [1 / 0], nothing)
     assert asked(background, "a") is None
-    background.begin("a", lambda wait: "result", nothing)
+    background.begin("a", lambda wait: ["result"], nothing)
     assert asked(background, "a") == "result"
 
 
 def test_a_question_cuts_the_pause_of_its_work_short(background):
     def work(wait):
         wait(PATIENCE_S)
-        return "result"
+        yield "result"
 
     began = time.monotonic()
     background.begin("a", work, nothing)
@@ -66,10 +66,51 @@ def test_a_question_cuts_the_pause_of_its_work_short(background):
     assert time.monotonic() - began < PATIENCE_S
 
 
+def test_the_last_result_counts(background):
+    done = threading.Event()
+
+    def work(wait):
+        yield "good"
+        yield "better"
+        done.set()
+
+    background.begin("a", work, nothing)
+    assert done.wait(PATIENCE_S)
+    assert asked(background, "a") == "better"
+
+
+def test_a_question_that_comes_before_the_better_result_takes_the_one_there_is(background):
+    begun, ended = threading.Event(), []
+
+    def work(wait):
+        yield "good"
+        begun.set()
+        try:
+            wait(2 * PATIENCE_S)
+        except Stopped:
+            ended.append("better")
+            raise
+        yield "better"
+
+    background.begin("a", work, nothing)
+    assert begun.wait(PATIENCE_S)
+    assert asked(background, "a") == "good"
+    assert ended == ["better"]
+
+
+def test_work_that_fails_later_leaves_what_it_had(background):
+    def work(wait):
+        yield "good"
+        raise ZeroDivisionError
+
+    background.begin("a", work, nothing)
+    assert asked(background, "a") == "good"
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        lambda background: background.begin("b", lambda wait: None, nothing),
+        lambda background: background.begin("b", lambda wait: [], nothing),
         lambda background: asked(background, "b"),
         lambda background: background.stop(),
     ],
@@ -85,6 +126,7 @@ def test_work_ends_when_something_else_is_wanted(background, change):
         except Stopped:
             ended.set()
             raise
+        yield "result"
 
     background.begin("a", work, nothing)
     assert begun.wait(PATIENCE_S)
@@ -96,7 +138,7 @@ def test_work_ends_when_something_else_is_wanted(background, change):
 def test_the_same_work_is_not_begun_twice(background):
     done = []
     for _ in range(3):
-        background.begin("a", lambda wait: done.append("a"), nothing)
+        background.begin("a", lambda wait: [done.append("a")], nothing)
     asked(background, "a")
     assert done == ["a"]
 
@@ -108,6 +150,7 @@ def test_nothing_is_worked_on_beside_an_answer(background):
     def work(wait):
         seen.append(answering[0])
         done.set()
+        yield "result"
 
     with background.answering("first"), background.answering("second"):
         answering[0] = True
@@ -122,7 +165,7 @@ def test_nothing_is_worked_on_beside_an_answer(background):
 
 def test_an_answer_that_fails_lets_the_next_work_begin(background):
     with pytest.raises(ZeroDivisionError), background.answering("a"):
-        background.begin("b", lambda wait: "result", nothing)
+        background.begin("b", lambda wait: ["result"], nothing)
         raise ZeroDivisionError
     assert asked(background, "b") == "result"
 
@@ -138,7 +181,7 @@ def test_whatever_happens_a_result_is_that_of_its_key_and_the_present_state(step
     state = [0]
 
     def work(key):
-        return lambda wait: (key, state[0])
+        return lambda wait: [(key, state[0])]
 
     for step, key in steps:
         if step == "begin":
