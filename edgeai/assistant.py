@@ -6,13 +6,15 @@ It wires the pieces together and loads each of them when it is first needed. It 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeai import pace, questionlog
+from edgeai.background import Background
 from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.chunks import CHUNKER
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
@@ -25,9 +27,12 @@ from edgeai.reply import Reply
 from edgeai.store import Maker, Store
 
 if TYPE_CHECKING:
+    from edgeai.ahead import Asked
     from edgeai.budget import Costs
+    from edgeai.draft import Draft
     from edgeai.encoders import OnnxEmbedder
     from edgeai.generate import LlamaGenerator
+    from edgeai.pipeline import Engines
     from edgeai.reader import OnnxReader
 
 _GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
@@ -85,6 +90,7 @@ class Assistant:
         self._generator: LlamaGenerator | None = None
         self._no_generator = False
         self._costs: Costs | None = None
+        self._background: Background[Draft] = Background()
 
     # the index ----------------------------------------------------------------------------------------------------
 
@@ -169,22 +175,44 @@ class Assistant:
         Raises `IndexMissing` when nothing was indexed yet. Without an installed model the answer is the best sentence
         of the documents, marked "extractive". `calibration` decides in place of the one that belongs to the index.
         """
-        from edgeai import pipeline
+        from edgeai import ahead, pipeline
 
-        if self._generator is not None:
-            self._generator.pause()  # retrieval needs the cores now
-        engines = pipeline.Engines(
-            self.open_store(),
-            self.embedder,
-            self._load_generator,
-            self._load_reader,
-            self._open_costs(),
-            # The words of a model that was not trained for this are seldom shown: reading more is worth more.
-            saves_time=self._generator is not None and self._generator.spec.independent,
-            calibration=lambda: calibration or self.calibration(),
+        engines = self._engines()
+        if calibration:
+            engines = replace(engines, calibration=lambda: calibration)
+        asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, engines.store)
+        reply = pipeline.ask(
+            question, engines, self.settings, where=asked.where, history=asked.history, ahead=self._prepared(asked)
         )
-        reply = pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
         return questionlog.logged(reply, self.index) if self.settings.log_questions else reply
+
+    def prepare(self, question: str, *, history: Iterable[Turn] = (), where: Filter | None = None) -> None:
+        """Search and read for a question while it is being typed, so that its answer comes sooner; returns at once.
+
+        For programs with a text field, to be called whenever the text in it changes:
+
+            field.on_change(lambda text: assistant.prepare(text, history=turns))
+            field.on_enter(lambda text: show(assistant.ask(text, history=turns).answer))
+
+        Work begins when the text has stood for a moment and ends when it changes. Only `ask` with equal arguments, and
+        the index unchanged, goes on from there, so the answer is the same, or that of a larger budget for reading; its
+        `timings.prepared` says what was done before. Nothing is done until the models are loaded (`warm` or the first
+        answer), beside an answer (close a reply not read to its end), on battery, or with the setting `ahead` off.
+        """
+        from edgeai import ahead
+
+        store = self._store
+        if self.settings.ahead and store and self._loaded():
+            asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, store)
+            self._background.begin(asked, partial(ahead.drafts, asked, self._engines), store.stamp)
+
+    @contextmanager
+    def _prepared(self, asked: Asked) -> Iterator[Draft | None]:
+        """What was prepared for a question; nothing runs in the background of its answer."""
+        with self._background.answering(asked) as draft:
+            if self._generator is not None:
+                self._generator.pause()  # retrieval needs the cores now
+            yield draft
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
@@ -241,6 +269,7 @@ class Assistant:
         """
         if "embedder" in changes:
             raise UsageProblem("An index keeps its embedder; open another index to use another one.")
+        self._background.stop()
         with self._lock:
             settings = replace(self.settings, **changes)
             reload = bool(_GENERATOR_SETTINGS & set(changes))
@@ -257,6 +286,26 @@ class Assistant:
                 if self._reader is not None:
                     self._reader.close()
                 self._reader, self._no_reader = None, False
+
+    def _loaded(self) -> bool:
+        """Whether the next question has to fetch and load nothing."""
+        reader = self._reader or self._no_reader or self.settings.reader == "none"
+        generator = self._generator or self._no_generator or self.settings.model == "none"
+        return bool(self._embedder and reader and generator)
+
+    def _engines(self) -> Engines:
+        from edgeai import pipeline
+
+        return pipeline.Engines(
+            self.open_store(),
+            self.embedder,
+            self._load_generator,
+            self._load_reader,
+            self._open_costs(),
+            # The words of a model that was not trained for this are seldom shown: reading more is worth more.
+            saves_time=self._generator is not None and self._generator.spec.independent,
+            calibration=self.calibration,
+        )
 
     @property
     def embedder(self) -> OnnxEmbedder:
@@ -282,6 +331,7 @@ class Assistant:
 
     def close(self) -> None:
         """Free the models and close the index; a later call opens what it needs again."""
+        self._background.stop()  # before the lock, which it may wait for
         with self._lock:
             self._keep_costs()
             for engine in (self._generator, self._reader, self._embedder, self._store):

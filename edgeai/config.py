@@ -48,6 +48,7 @@ class Settings:
     budget_ms: float = 300.0  # 0 = none
     context: int = 2048  # tokens
     max_tokens: int = 64  # length limit of an answer
+    ahead: bool = True  # begin with the answer while the question is typed, unless on battery
 
     def __post_init__(self) -> None:
         """Raise `UsageProblem` for a value nothing could work with."""

@@ -8,7 +8,7 @@ model's; without one it is the sentence that shares most with the question.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeai import check, cite, conflict, prompt, read
@@ -18,6 +18,7 @@ from edgeai.engines import Embedder, Reader
 from edgeai.links import inert
 from edgeai.records import (
     Answer,
+    ChatTemplate,
     Citation,
     GeneratorSpec,
     Mode,
@@ -25,6 +26,7 @@ from edgeai.records import (
     Piece,
     Reading,
     Retrieval,
+    Segment,
     Status,
     Support,
     Timings,
@@ -51,19 +53,29 @@ class Draft:
     read_ms: float = 0.0
     cut: tuple[str, ...] = ()  # what there was no time for
     calibration: Calibration | None = None  # of this index; where it does not apply, the constants decide
+    prepared_ms: float = 0.0  # spent before the question was asked
 
-    def read(self, reader: Reader, candidates: Sequence[Passage], limit: int, *, generating: bool) -> Draft:
+    def read(
+        self,
+        reader: Reader,
+        candidates: Sequence[Passage],
+        limit: int,
+        *,
+        generating: bool,
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
 
         Only as many are read as there is time for, and for generating an answer if that is to come; with a limited
-        budget, no more once one plainly holds the answer.
+        budget, no more once one plainly holds the answer. Raises what `checkpoint` raises.
         """
         count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
         portion = count if self.budget.ms is None else PORTION
         began = time.perf_counter()
         readings: tuple[Reading, ...] = ()
         while len(readings) < count and not read.settled(readings):
-            readings += reader.read(self.query, candidates[len(readings) : min(count, len(readings) + portion)])
+            several = candidates[len(readings) : min(count, len(readings) + portion)]
+            readings += reader.read(self.query, several, checkpoint)
         short = len(readings) == count < len(candidates) and not read.settled(readings)
         cut = (f"{count} of {len(candidates)} passages read",) if short else ()
         candidates = candidates[: len(readings)]
@@ -84,6 +96,23 @@ class Draft:
             return self._verdict(None)
         fitted = self._fitted()
         return check.answerable(self.found, fitted.floor) if fitted else check.answerable(self.found)
+
+    def asked(self, began: float, budget: Budget) -> Draft:
+        """The draft of a question that arrives now, at `began`, with all this done before."""
+        return replace(
+            self,
+            began=began,
+            budget=budget,
+            found=replace(self.found, embed_ms=0.0, search_ms=0.0),
+            read_ms=0.0,
+            prepared_ms=self.found.embed_ms + self.found.search_ms + self.read_ms,
+        )
+
+    def whole(self, template: ChatTemplate) -> tuple[Segment, ...]:
+        """The prefix of all prompts and the passages, none cut, for a model that was trained on them apart."""
+        texts = (prompt.passage_text(passage, numbered=False) for passage in self.passages)
+        prefix = prompt.prefix_segments(template, numbered=False)
+        return (*prefix, *(Segment(text, "passage") for text in texts))
 
     def waited(self, seconds: float) -> Draft:
         """The draft after a wait that is not the question's fault, for a model to be loaded."""
@@ -241,7 +270,12 @@ class Draft:
     ) -> Answer:
         total = (time.perf_counter() - self.began) * 1000
         timings = Timings(
-            embed=self.found.embed_ms, search=self.found.search_ms, read=self.read_ms, first_token=total, total=total
+            embed=self.found.embed_ms,
+            search=self.found.search_ms,
+            read=self.read_ms,
+            first_token=total,
+            total=total,
+            prepared=self.prepared_ms,
         )
         quotes = tuple(replace(one, quote=self._stored(one.path, one.start, one.end, one.quote)) for one in citations)
         passages = (replace(one, text=self._stored(one.path, one.start, one.end, one.text)) for one in self.passages)

@@ -5,7 +5,7 @@ Only promises: nothing here says how long a call takes, or whether what comes ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from edgeai.records import EmbedderSpec, GeneratorSpec, Passage, Piece, Prompt, ReaderSpec, Reading, Segment
@@ -40,8 +40,13 @@ class Reader(Protocol):
     def load(self) -> None:
         """Load the model, where that was not done before."""
 
-    def read(self, question: str, passages: Sequence[Passage]) -> tuple[Reading, ...]:
-        """One reading for each passage, in the order given; it does not depend on the other passages."""
+    def read(
+        self, question: str, passages: Sequence[Passage], checkpoint: Callable[[], None] = lambda: None
+    ) -> tuple[Reading, ...]:
+        """One reading for each passage, in the order given; it does not depend on the other passages.
+
+        `checkpoint` is called now and then; what it raises ends the reading.
+        """
 
     def close(self) -> None:
         """Free the model."""
@@ -63,6 +68,9 @@ class Generator(Protocol):
 
     def prepare(self, segments: Sequence[Segment]) -> None:
         """Compute a prefix and passages in the background, to be known when they are shown; any call stops it."""
+
+    def pause(self) -> None:
+        """Stop what is prepared in the background; what is complete stays."""
 
     def stream(self, prompt: Prompt, deadline: float | None = None) -> Iterator[Piece]:
         """Generate lazily; closing the iterator stops the computation, also inside the prefill.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -33,7 +34,6 @@ from edgeai.records import (
     Progress,
     ProgressCallback,
     Prompt,
-    Segment,
     Skipped,
     SyncReport,
     Turn,
@@ -45,6 +45,7 @@ BATCH_CHUNKS = 256  # embedded and committed together: enough to sort by length,
 SAMPLED_CHARACTERS = 64_000_000  # boilerplate is looked for in this much text of a sync, which is kept in memory
 
 Chunked = tuple[Document, tuple[Chunk, ...]]
+Ahead = AbstractContextManager[Draft | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,26 +242,55 @@ class Engines:
     costs: Costs = field(default_factory=Costs)
     saves_time: bool = True  # for generating, while passages are read
     calibration: Callable[[], Calibration | None] = lambda: None  # for these engines; called once the reader is there
+    checkpoint: Callable[[], None] = lambda: None  # called now and then while passages are read; may raise to end it
 
 
 def ask(
-    question: str, engines: Engines, settings: Settings, *, where: Filter = EVERYTHING, history: Sequence[Turn] = ()
+    question: str,
+    engines: Engines,
+    settings: Settings,
+    *,
+    where: Filter = EVERYTHING,
+    history: Sequence[Turn] = (),
+    ahead: Ahead | None = None,
 ) -> Reply:
-    """Answer from the index; nothing runs before the reply is read."""
-    return Reply(_ask(question, engines, settings, where, tuple(history)))
+    """Answer from the index; nothing runs before the reply is read.
+
+    `ahead` is entered once the models are loaded, left when the answer is complete, and gives what `find` made of the
+    same arguments, if that was done before.
+    """
+    return Reply(_ask(question, engines, settings, where, tuple(history), ahead or nullcontext()))
 
 
 def _ask(
-    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...]
+    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...], ahead: Ahead
 ) -> Generator[Piece, None, Answer]:
     began = time.perf_counter()
-    query = followup.rewrite_question(question, [_said(turn) for turn in history])
-    reader = engines.reader()
+    load(engines)
+    budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
+    with ahead as prepared:
+        if prepared:
+            draft = prepared.asked(began, budget)
+        else:
+            draft = replace(find(question, engines, settings, where, history, budget), began=began)
+        draft = replace(draft, calibration=engines.calibration())
+        return (yield from answer(draft, engines, settings, history))
+
+
+def load(engines: Engines) -> None:
+    """Load what retrieval needs, where that was not done before."""
     if engines.embedder:
         engines.embedder.load()
-    if reader:
+    if reader := engines.reader():
         reader.load()
-    budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
+
+
+def find(
+    question: str, engines: Engines, settings: Settings, where: Filter, history: Sequence[Turn], budget: Budget
+) -> Draft:
+    """What is found and read for a question, as far as there is time, before anything is said."""
+    query = followup.rewrite_question(question, [_said(turn) for turn in history])
+    reader = engines.reader()
     found = retrieve.search(
         query,
         engines.store,
@@ -271,11 +301,12 @@ def _ask(
         where=where,
     )
     candidates = tuple(numbered(found.hits))
-    draft = Draft(question, query, candidates[: settings.passages], found, began, budget, engines.embedder)
-    draft = replace(draft, calibration=engines.calibration())
+    draft = Draft(question, query, candidates[: settings.passages], found, budget.began, budget, engines.embedder)
     if reader and candidates and found.trust >= read.READABLE:
-        draft = draft.read(reader, candidates, settings.passages, generating=engines.saves_time)
-    return (yield from answer(draft, engines, settings, history))
+        draft = draft.read(
+            reader, candidates, settings.passages, generating=engines.saves_time, checkpoint=engines.checkpoint
+        )
+    return draft
 
 
 def _said(turn: Turn) -> Turn:
@@ -309,7 +340,7 @@ def answer(
         yield piece
     given = draft.generated(pieces, request.passages, verdict, generator.spec, sent)
     if draft.cut and generator.spec.independent:  # others cannot use a passage that was computed apart
-        generator.prepare(_whole(draft, request))
+        generator.prepare(draft.whole(generator.spec.template))
     return given
 
 
@@ -342,13 +373,6 @@ def _request(
         draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
     )
     return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
-
-
-def _whole(draft: Draft, request: Prompt) -> tuple[Segment, ...]:
-    """The prefix of a prompt and all passages of its draft, whole: those that the next question is likely to need."""
-    prefix = [segment for segment in request.segments if segment.role == "prefix"]
-    texts = (prompt.passage_text(passage, numbered=False) for passage in draft.passages)
-    return (*prefix, *(Segment(text, "passage") for text in texts))
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:

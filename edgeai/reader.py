@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,18 @@ class OnnxReader:
         """Load the model, where that was not done before."""
         self._opened()
 
-    def read(self, question: str, passages: Sequence[Passage]) -> tuple[Reading, ...]:
+    def read(
+        self, question: str, passages: Sequence[Passage], checkpoint: Callable[[], None] = lambda: None
+    ) -> tuple[Reading, ...]:
         """One reading for each passage, in the order given; it does not depend on the other passages.
 
-        What exceeds `spec.max_tokens` tokens is cut off the end of the text: no answer is found there.
+        What exceeds `spec.max_tokens` tokens is cut off the end of the text: no answer is found there. `checkpoint` is
+        called before every forward; what it raises ends the reading.
         """
         pairs = self._pairs(question, passages)
         readings: dict[int, Reading] = {}
         for batch in batches([len(pair.ids) for pair in pairs], BATCH_TOKENS):
+            checkpoint()
             judged, spans = self._forward([pairs[row] for row in batch])
             for row, judgement, logits in zip(batch, judged, spans, strict=True):
                 readings[row] = _reading(judgement, logits, pairs[row], passages[row].text)

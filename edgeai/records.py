@@ -298,6 +298,7 @@ class Timings:
     first_token: float = 0.0
     generate: float = 0.0
     total: float = 0.0
+    prepared: float = 0.0  # of embedding, search and reading, before the question arrived (`Assistant.prepare`)
 
     def as_dict(self) -> dict[str, float]:
         """Rounded to a hundredth of a millisecond."""

@@ -19,12 +19,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["errors", "records"],
     [
+        "background",
         "changes",
         "config",
         "cores",
         "engines",
         "filters",
         "links",
+        "power",
         "reply",
         "scores",
         "sentences",
@@ -41,7 +43,7 @@ LAYERS = [
     ["check", "generate", "retrieve"],
     ["draft"],
     ["bench", "doctor", "pipeline", "tune"],
-    ["evaluation", "transfer"],
+    ["ahead", "evaluation", "transfer"],
     ["advise"],
     ["assistant"],
     ["cli", "__init__"],

@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 
 from edgeai import sessions
 from edgeai.cli import main
-from edgeai.cli.chat import read_message
-from edgeai.cli.chat_commands import ALIASES, COMMANDS
+from edgeai.cli.chat import look_ahead, read_message
+from edgeai.cli.chat_commands import ALIASES, COMMANDS, Chat, Downloads
+from edgeai.filters import EVERYTHING
 
 LEAVE = """# Leave
 
@@ -280,6 +281,21 @@ def test_a_pipe_gets_no_colours_and_no_progress(docs):
     assert "20 weeks" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "question"),
+    [(" What is the hotel limit? ", "What is the hotel limit?"), ("/search hotel limit", ""), ('"""How long', "")],
+)
+def test_only_what_may_become_a_question_is_prepared(typed, question):
+    class Assistant:
+        def prepare(self, *arguments, **options):
+            self.prepared = (*arguments, options)
+
+    said = sessions.Exchange("How long is parental leave?", "20 weeks [1].", ())
+    chat = Chat(Assistant(), sessions.Session("s", "i.db", exchanges=(said,)), EVERYTHING, True, Downloads())
+    look_ahead(chat, typed)
+    assert chat.assistant.prepared == (question, {"history": [said.turn], "where": EVERYTHING})
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_at_a_terminal_lines_are_edited_and_control_keys_do_what_the_help_says(docs, home):
     import pty
@@ -304,7 +320,7 @@ def test_at_a_terminal_lines_are_edited_and_control_keys_do_what_the_help_says(d
             os.write(controller, b"discarded\x03\x03")
             until(b"Type /exit", ready)
             os.write(controller, b"How long is\x1b\rparental leave?\r")
-            until(b"20 weeks", b" ms ", ready)
+            until(b"20 weeks", b" ms ", b"prepared", ready)
             os.write(controller, b"\x04")
             until(b"--continue")
             assert running.wait(timeout=30) == 0

@@ -40,7 +40,8 @@ def test_ask_prints_the_object_other_programs_rely_on(index):
     assert Path(citation["path"]).name == "leave.md"
     text = Path(citation["path"]).read_text(encoding="utf-8")
     assert text[citation["start"] : citation["end"]] == citation["quote"]
-    assert list(answer["timings_ms"]) == ["embed", "search", "read", "prefill", "first_token", "generate", "total"]
+    stages = ["embed", "search", "read", "prefill", "first_token", "generate", "total", "prepared"]
+    assert list(answer["timings_ms"]) == stages
 
 
 def test_a_question_about_something_else_exits_4_and_says_so(index):

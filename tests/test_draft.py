@@ -101,7 +101,7 @@ class Judgements:
     def __init__(self, answerable: list[float]) -> None:
         self.answerable, self.read_ = answerable, []
 
-    def read(self, question, passages):
+    def read(self, question, passages, checkpoint):
         self.read_ += [passage.number for passage in passages]
         return tuple(Reading(0.5, self.answerable[passage.number - 1], 0, 5, 0.5) for passage in passages)
 

@@ -49,6 +49,7 @@ def _saved_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 @index_options
 @filter_options
 @model_options
+@click.option("--ahead/--no-ahead", default=None, help="Search while the question is typed [yes, except on battery].")
 def chat_command(paths: tuple[Path, ...], resume: bool, session: str | None, **flags: Any) -> None:
     """Chat with PATHS (as with --docs), or with the index chosen by --index.
 
@@ -67,7 +68,7 @@ def chat_command(paths: tuple[Path, ...], resume: bool, session: str | None, **f
     with open_assistant(flags, downloads) as assistant:
         chat = Chat(assistant, saved, where, _interactive(), downloads, named=session is not None)
         _prepare(chat, go_on)
-        _talk(chat, _terminal_reader() if chat.interactive else _plain_reader())
+        _talk(chat, _terminal_reader(chat) if chat.interactive else _plain_reader())
 
 
 def _interactive() -> bool:
@@ -172,8 +173,7 @@ def _respond(chat: Chat, message: str) -> None:
 def _answer(chat: Chat, question: str) -> None:
     from edgeai.cli import console
 
-    history = [exchange.turn for exchange in chat.session.exchanges]
-    with chat.assistant.ask(question, history=history, where=chat.where) as reply:
+    with chat.assistant.ask(question, history=chat.history, where=chat.where) as reply:
         try:
             show_reply(reply)
         except KeyboardInterrupt:
@@ -198,8 +198,8 @@ def _plain_reader() -> ReadLine:
     return read
 
 
-def _terminal_reader() -> ReadLine:
-    """Line editing with history, completion of commands, and Alt-Enter for a new line."""
+def _terminal_reader(chat: Chat) -> ReadLine:
+    """Line editing with history, completion of commands, and Alt-Enter for a new line; looks ahead while one types."""
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
 
@@ -210,11 +210,19 @@ def _terminal_reader() -> ReadLine:
         multiline=True,
         prompt_continuation=MORE,
     )
+    prompt.default_buffer.on_text_changed += lambda buffer: look_ahead(chat, buffer.text)
 
     def read(text: str) -> str:
         return prompt.prompt([("bold ansicyan", text)])
 
     return read
+
+
+def look_ahead(chat: Chat, text: str) -> None:
+    """Let the assistant begin with what may become a question; with nothing for a command or a quoted message."""
+    message = text.strip()
+    question = "" if message.startswith(("/", QUOTES)) else message
+    chat.assistant.prepare(question, history=chat.history, where=chat.where)
 
 
 def _typed_before() -> History:

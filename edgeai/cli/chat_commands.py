@@ -19,7 +19,7 @@ from edgeai.errors import EdgeAIError, PathNotFound, UsageProblem
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
     from edgeai.filters import Filter
-    from edgeai.records import Citation, Progress
+    from edgeai.records import Citation, Progress, Turn
 
 CONTEXT_CHARACTERS = 300  # shown on either side of a quote by /open
 
@@ -46,6 +46,11 @@ class Chat:
         """Remember an exchange, on disk too."""
         self.session = replace(self.session, exchanges=(*self.session.exchanges, exchange))
         sessions.save(self.session)
+
+    @property
+    def history(self) -> list[Turn]:
+        """What was said, for the next question to be understood."""
+        return [exchange.turn for exchange in self.session.exchanges]
 
     @property
     def sources(self) -> tuple[Citation, ...]:

@@ -182,6 +182,7 @@ def show_timing(answer: Answer) -> None:
     parts = [
         f"{times.total:.0f} ms",
         f"retrieval {times.embed + times.search:.0f}",
+        *([f"prepared {times.prepared:.0f}"] if times.prepared else []),
         f"first token {times.first_token:.0f}",
         answer.mode,
         *answer.degraded,

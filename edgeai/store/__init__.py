@@ -237,6 +237,10 @@ class Store:
         """How many chunks there are."""
         return int(self._database.value("SELECT count(*) FROM chunks"))
 
+    def stamp(self) -> tuple[int, int]:
+        """Two numbers that change with anything in the index; only those of one thread can be compared."""
+        return self._database.stamp()
+
     def status(self) -> dict[str, Any]:
         """Counts, sizes and versions, ready for JSON; `bytes` includes SQLite's log."""
         path = self._database.path
