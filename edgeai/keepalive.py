@@ -34,6 +34,7 @@ class Setup:
 
     program: str  # version and place of edgeai
     index: str
+    docs: tuple[str, ...]  # what the index is to hold, () = whatever it holds
     settings: Settings
 
 
@@ -51,7 +52,7 @@ class Kept(NamedTuple):
     notices: Sequence[str]
 
 
-def plan(index: Path, settings: Settings, *, terminal: bool) -> Plan | None:
+def plan(index: Path, settings: Settings, *, docs: Sequence[Path] = (), terminal: bool) -> Plan | None:
     """What a question wants of a kept process; None when it wants none.
 
     With the setting `keep_alive` at "auto" a process is used wherever it runs, but started from a terminal only:
@@ -70,7 +71,8 @@ def plan(index: Path, settings: Settings, *, terminal: bool) -> Plan | None:
         keep_alive="0",
     )
     program = f"{__version__} {Path(__file__).resolve().parent} {sys.executable}"
-    return Plan(Setup(program, str(index.absolute()), alike), minutes)
+    folders = tuple(str(path.expanduser().absolute()) for path in docs)
+    return Plan(Setup(program, str(index.absolute()), folders, alike), minutes)
 
 
 def _absolute(model: str) -> str:
@@ -79,9 +81,12 @@ def _absolute(model: str) -> str:
     return str(Path(model).expanduser().absolute()) if is_path else model
 
 
-def ask(wanted: Plan, question: str, where: Filter) -> Kept | None:
-    """Have a running process answer; None when there is none that would answer as this one, or it is busy."""
-    line = _connect(PATIENCE)
+def ask(wanted: Plan, question: str, where: Filter, patience: float = PATIENCE) -> Kept | None:
+    """Have a running process answer; None when there is none that would answer as this one, or it is busy.
+
+    `patience`: seconds to wait until it begins; the answer may take as long as it does.
+    """
+    line = _connect(patience)
     if line is None:
         return None
     try:

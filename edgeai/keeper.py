@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from edgeai.keepalive import Setup
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
+    from edgeai.changes import Listed
     from edgeai.registry import Registry
 
 SILENCE = 5.0  # seconds that a client may take to say what it wants, or to take what it is sent
@@ -90,7 +92,8 @@ class Keeper:
 
     def _ask(self, line: wire.Connection, request: dict[str, Any]) -> None:
         self._ended = not self._disk.unchanged()
-        if self._ended or request.get("setup") != self._setup:
+        suits = request.get("setup") == self._setup and not self._ended
+        if not suits or not _up_to_date(self._assistant, self._setup["docs"]):
             line.send(accepted=False)
             return
         self._minutes = request["minutes"] or self._minutes
@@ -112,6 +115,27 @@ class Keeper:
             "index": self._setup["index"],
             "minutes": self._minutes,
         }
+
+
+def _up_to_date(assistant: Assistant, docs: Sequence[str]) -> bool:
+    """Whether the index holds just these documents, as they are now; a sync is for who can report what it did.
+
+    False as well when there is a file among them that cannot be read.
+    """
+    from edgeai.documents import walk
+
+    if not docs:
+        return True
+    try:
+        entries, _ = walk(docs)
+    except EdgeAIError:
+        return False
+    known = assistant.open_store().files().values()
+    return bool(entries) and set(map(_version, entries)) == set(map(_version, known))
+
+
+def _version(file: Listed) -> tuple[str, int, float]:
+    return file.path, file.size, file.modified
 
 
 class Disk:

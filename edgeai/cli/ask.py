@@ -56,7 +56,7 @@ def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **fla
             for record in _answers(batch, assistant, where):
                 console.print_json(record, indent=None)
         return
-    kept = None if docs else keepalive.plan(index, settings, terminal=sys.stdout.isatty())
+    kept = keepalive.plan(index, settings, docs=docs, terminal=sys.stdout.isatty())
     status = _ask_kept(kept, str(question), where, as_json) if kept else None
     if status is None:
         with _opened(index, settings, docs) as assistant:
