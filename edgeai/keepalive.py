@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,7 +123,8 @@ def leave(wanted: Plan) -> None:
         return
     answer = _exchange(PATIENCE, do="yield", setup=wanted.setup)
     if answer is None or answer.get("kept") is False:
-        _start(wanted)
+        with suppress(OSError):  # too many processes, or too little memory: the next question takes longer, that is all
+            _start(wanted)
 
 
 def status() -> dict[str, Any] | None:

@@ -166,6 +166,17 @@ def test_who_is_answered_by_it_loads_no_engine(index, start):
     wait_until(light)
 
 
+def test_on_a_terminal_it_is_left_without_being_asked_for(index):
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "edgeai", "ask", LEAVE, "--index", str(index), *FLAGS]
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, check=True)
+        os.close(theirs)
+        shown = terminal.read(10_000)
+    assert b"20 weeks" in shown
+    assert kept()["minutes"] == keepalive.MINUTES
+
+
 def test_a_script_leaves_none(index, runtime):
     ask(index, keep="auto")
     time.sleep(0.5)
@@ -325,6 +336,21 @@ def test_a_client_that_goes_away_does_not_matter(index, start):
             for _ in range(words):
                 line.receive()
     assert "20 weeks" in answer(wanted).text
+    assert kept()["pid"] == pid
+
+
+@pytest.mark.real
+def test_words_are_streamed_and_an_answer_nobody_waits_for_is_given_up(index, home, generator_spec, start):
+    home.mkdir(exist_ok=True)
+    (home / "models").symlink_to(Path(generator_spec.model).parents[1])
+    wanted = plan(index, model=generator_spec.name, budget_ms=0.0)
+    pid = start(wanted)
+    with keepalive.ask(wanted, LEAVE, EVERYTHING, PATIENCE).reply as reply:
+        assert next(iter(reply))
+    reply = keepalive.ask(wanted, LEAVE, EVERYTHING, PATIENCE).reply
+    assert "20 weeks" in "".join(piece.text for piece in reply)
+    assert "20 weeks" in reply.answer.text
+    assert reply.answer.mode == "generated"
     assert kept()["pid"] == pid
 
 
