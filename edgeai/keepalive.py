@@ -13,14 +13,16 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgeai import __version__, endpoint, wire
 from edgeai.config import Settings, data_dir
-from edgeai.filters import Filter
-from edgeai.records import Answer, Piece
-from edgeai.reply import Reply
 from edgeai.wire import Lost
+
+if TYPE_CHECKING:
+    from edgeai.filters import Filter
+    from edgeai.records import Answer, Piece
+    from edgeai.reply import Reply
 
 __all__ = ["Kept", "Lost", "Plan", "Setup", "ask", "leave", "plan", "status", "stop"]
 
@@ -92,6 +94,8 @@ def ask(wanted: Plan, question: str, where: Filter, patience: float = PATIENCE) 
         return None
     try:
         line.send(do="ask", setup=wanted.setup, minutes=wanted.minutes, question=question, where=where)
+        from edgeai.reply import Reply  # here: while the other process works, this one has time
+
         first = line.receive()
         line.wait(None)
     except Lost:
@@ -103,11 +107,13 @@ def ask(wanted: Plan, question: str, where: Filter, patience: float = PATIENCE) 
 
 
 def _pieces(line: wire.Connection) -> Generator[Piece, None, Answer]:
+    from edgeai.records import Answer, Piece
+
     with line:
         while "piece" in (message := line.receive()):
             yield _rebuild(Piece, message["piece"])
-        answer: Answer = _rebuild(Answer, message.get("answer"))
-        return answer
+        complete: Answer = _rebuild(Answer, message.get("answer"))
+        return complete
 
 
 def _rebuild(kind: Any, value: Any) -> Any:
