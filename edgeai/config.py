@@ -70,7 +70,7 @@ _RANGES = {
     "context": (1, 10_000_000),
     "max_tokens": (1, 1_000_000),
 }
-_MOST_MINUTES = 100_000
+_MOST_MINUTES = 10_000
 # What a settings file or variable may hold for a setting of a type, and what that is called.
 _ACCEPTED: Mapping[type, tuple[tuple[type, ...], str]] = {
     str: ((str, int, float), "text"),

@@ -130,7 +130,10 @@ def connect(timeout: float) -> socket.socket | None:
 
 
 def is_mine(connection: socket.socket) -> bool:
-    """Whether the process at the other end runs as this user; True where the system does not tell."""
+    """Whether the process at the other end runs as this user; True where the system does not tell.
+
+    Raises `OSError` when that process is gone.
+    """
     if sys.platform == "darwin":
         credentials = connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED_BYTES)
         return bool(struct.unpack_from("2I", credentials)[1] == os.getuid())

@@ -73,7 +73,7 @@ class Keeper:
                 return
             # `Lost`: a client that goes away is its own affair, its answer is no longer computed.
             with wire.Connection(peer, SILENCE) as line, suppress(wire.Lost):
-                if endpoint.is_mine(peer):
+                if _is_mine(peer):
                     self._respond(line, line.receive())
 
     def _respond(self, line: wire.Connection, request: dict[str, Any]) -> None:
@@ -115,6 +115,13 @@ class Keeper:
             "index": self._setup["index"],
             "minutes": self._minutes,
         }
+
+
+def _is_mine(peer: socket.socket) -> bool:
+    try:
+        return endpoint.is_mine(peer)
+    except OSError:  # gone before it could be asked
+        return False
 
 
 def _up_to_date(assistant: Assistant, docs: Sequence[str]) -> bool:

@@ -402,6 +402,23 @@ def test_only_this_user_can_reach_it(index, runtime, start):
     assert place.parent.parent == runtime
 
 
+@pytest.mark.skipif(not endpoint.supported() or os.getuid() != 0, reason="only root can be another user")
+def test_another_user_is_recognised_whatever_the_modes_are(runtime):
+    place = runtime / "open.sock"
+    script = "import os, socket, sys; os.setuid({}); socket.socket(socket.AF_UNIX).connect({!r}); sys.stdin.read()"
+    with endpoint.listening(place) as listener:
+        runtime.chmod(0o755)
+        place.chmod(0o666)
+        for user, expected in ((0, True), (65534, False)):
+            command = [sys.executable, "-I", "-c", script.format(user, str(place))]
+            with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
+                peer, _ = listener.accept()
+                with peer:
+                    assert endpoint.is_mine(peer) is expected
+                other.communicate()
+    runtime.chmod(0o700)
+
+
 @pytest.mark.parametrize("how", ["open to others", "a link"])
 def test_a_folder_that_is_not_private_is_not_used(how, tmp_path, runtime):
     folder = endpoint.address().parent
