@@ -252,14 +252,20 @@ class Assistant:
 
     # engines ------------------------------------------------------------------------------------------------------
 
-    def warm(self) -> None:
-        """Open the index and load the models now instead of at the first question.
+    def warm(self, *, wait: bool = False) -> None:
+        """Open the index and load the models now instead of at the first question; with `wait`, until all is ready.
 
         What is missing ends up in `notices`. Raises `IndexMissing` when nothing was indexed yet.
         """
-        self.open_store()
-        self._load_reader()
-        self._load_generator()
+        store = self.open_store()
+        reader, generator = self._load_reader(), self._load_generator()
+        if wait:
+            store.load_vectors()
+            self.embedder.load()
+            if reader is not None:
+                reader.load()
+            if generator is not None:
+                generator.load()
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.

@@ -49,6 +49,7 @@ class Settings:
     context: int = 2048  # tokens
     max_tokens: int = 64  # length limit of an answer
     ahead: bool = True  # begin with the answer while the question is typed, unless on battery
+    keep_alive: str = "auto"  # minutes `edgeai ask` leaves models loaded; "auto" = 10 when asked on a terminal
 
     def __post_init__(self) -> None:
         """Raise `UsageProblem` for a value nothing could work with."""
@@ -58,6 +59,8 @@ class Settings:
                 raise UsageProblem(f"The setting {name} cannot be {value!r}; give a number from {least} to {most}.")
         if self.gpu_layers not in {"auto", "all"} and not str(self.gpu_layers).isdecimal():
             raise UsageProblem(f"The setting gpu_layers cannot be {self.gpu_layers!r}; give auto, all or a number.")
+        if self.keep_alive != "auto" and not _is_minutes(self.keep_alive):
+            raise UsageProblem(f"The setting keep_alive cannot be {self.keep_alive!r}; give auto or minutes, 0 = none.")
 
 
 # The upper ends only keep out what would hang or exhaust a computer.
@@ -71,9 +74,10 @@ _RANGES = {
     "context": (1, 10_000_000),
     "max_tokens": (1, 1_000_000),
 }
+_MOST_MINUTES = 10_000
 # What a settings file or variable may hold for a setting of a type, and what that is called.
 _ACCEPTED: Mapping[type, tuple[tuple[type, ...], str]] = {
-    str: ((str, int), "text"),
+    str: ((str, int, float), "text"),
     int: ((int, str), "a whole number"),
     float: ((float, int, str), "a number"),
     bool: ((bool, int, str), "true or false"),
@@ -84,6 +88,13 @@ PROFILES: Mapping[str, Mapping[str, Any]] = {
     "fast": {"passages": 2, "max_tokens": 40, "context": 1024},
     "quality": {"passages": 6, "max_tokens": 160, "context": 4096, "budget_ms": 0.0},
 }
+
+
+def _is_minutes(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= _MOST_MINUTES
+    except ValueError:
+        return False
 
 
 def data_dir() -> Path:

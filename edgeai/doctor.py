@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, cores, encoders, generate, llama, onnxfile, reader
+from edgeai import __version__, cores, encoders, generate, keepalive, llama, onnxfile, reader
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.prompt import build_prompt
@@ -101,6 +101,7 @@ def diagnose(settings: Settings) -> tuple[Check, ...]:
         check_writable(home),
         check_private(home),
         check_space(home),
+        check_kept(),
         _attempt("generator", lambda: check_generator(registry, settings), required=False),
         _attempt("adapters", lambda: check_adapters(registry, settings), required=False),
     )
@@ -245,6 +246,19 @@ def check_gpu() -> Check:
         return _failed("GPU", notice, required=False)
     used = bool(llama.library().llama_supports_gpu_offload())
     return Check("GPU", True, "llama.cpp can use one" if used else "none found, the CPU is used", required=False)
+
+
+def check_kept() -> Check:
+    """Whether a process keeps models loaded for the next `edgeai ask`, and what that takes."""
+    kept = keepalive.status()
+    if kept is None:
+        return Check("kept loaded", True, "nothing", required=False)
+    if not kept:
+        return Check("kept loaded", True, "busy with a question", required=False)
+    since = time.strftime("%H:%M", time.localtime(kept["since"]))
+    memory = f"{kept['memory'] / 1e6:.0f} MB, " if kept["memory"] else ""
+    detail = f"process {kept['pid']} since {since}, {memory}{kept['index']}; `edgeai stop` ends it"
+    return Check("kept loaded", True, detail, required=False)
 
 
 # the data directory ---------------------------------------------------------------------------------------------------

@@ -31,8 +31,8 @@ DECLINED = -1.5  # that they do not
 UNHEARD = 0.0  # nothing, or nothing that can be believed
 STATED = 0.8  # an answer that they support
 # Of ln P(span) beside the log-odds that a passage holds the answer, for choosing among passages: on 189 development
-# questions F1 is .570 by the product of both probabilities, .583 so, .589 by the log-odds alone; on 47 of rgb .554, .562,
-# .536. Put to their own index, 100 questions of squad2 cite the right passage in 93, 98 and 98 cases.
+# questions F1 is .570 by the product of both probabilities, .583 so, .589 by the log-odds alone; on 47 of rgb .554,
+# .562, .536. Put to their own index, 100 questions of squad2 cite the right passage in 93, 98 and 98 cases.
 SPAN_WEIGHT = 0.3
 FLOOR = 0.4  # below, nothing is answered
 WEAK = 2 / 3  # below, an answer is marked: on those questions more than one in three of such answers was wrong

@@ -74,8 +74,8 @@ def summarise(answers: Sequence[ColdAnswer]) -> dict[str, Any]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Every setting as its variable, which beats settings files and profiles; nothing may be pulled meanwhile."""
-    values = {**asdict(settings), "offline": True}
+    """Every setting as its variable, which beats settings files and profiles; nothing may be pulled or kept loaded."""
+    values = {**asdict(settings), "offline": True, "keep_alive": 0}
     return {
         **os.environ,
         **{f"EDGEAI_{name.upper()}": str(value) for name, value in values.items()},

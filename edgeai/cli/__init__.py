@@ -34,6 +34,7 @@ COMMANDS = {
     "rm": "index",
     "search": "search",
     "status": "index",
+    "stop": "stop",
     "sync": "index",
     "tune": "tune",
 }

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from edgeai.cli.options import filter_options, index_options, model_options, open_assistant, read_filter
+from edgeai.cli.options import filter_options, index_options, model_options, read_filter, read_settings
 from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
+    from edgeai.config import Settings
     from edgeai.filters import Filter
-    from edgeai.records import Answer
+    from edgeai.keepalive import Plan
     from edgeai.reply import Reply
 
 NO_GROUNDED_ANSWER = 4
@@ -30,29 +33,38 @@ NO_GROUNDED_ANSWER = 4
     "--batch", type=click.File("r", encoding="utf-8-sig"), metavar="FILE", help="JSON Lines of questions, '-' = stdin."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer.")
+@click.option("--keep-alive", metavar="MINUTES", help="Leave the models loaded for the next ask [10 on a terminal].")
 def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **flags: Any) -> None:
     """Answer QUESTION from your documents, with citations.
 
     Without QUESTION it is read from standard input. --batch FILE reads objects with "question" and an optional "id",
     one a line, and prints one JSON object a line. Exits 4 when the documents do not contain the answer.
+
+    After a question on a terminal a process of yours keeps the models loaded and answers the next one. It opens no
+    network and ends after 10 minutes without a question, or by "edgeai stop"; --keep-alive 0 does without it.
     """
+    from edgeai import keepalive
     from edgeai.cli import console
-    from edgeai.cli.index import sync_docs
 
     where = read_filter(flags)
     docs = flags["docs"]
     if batch is None and not (question := (question or _from_stdin()).strip()):
         raise UsageProblem('There is no question; ask one like this: edgeai ask "How long is parental leave?"')
-    with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
-        sync_docs(assistant, docs)
-        if batch is not None:
+    index, settings = read_settings(flags)
+    if batch is not None:
+        with _opened(index, settings, docs) as assistant:
             for record in _answers(batch, assistant, where):
                 console.print_json(record, indent=None)
-            return
-        answer = _answer(assistant, str(question), where, as_json)
-    for line in assistant.notices:
-        console.notice(line)
-    if answer.status == "refused":
+        return
+    kept = keepalive.plan(index, settings, docs=docs, terminal=sys.stdout.isatty())
+    status = _ask_kept(kept, str(question), where, as_json) if kept else None
+    if status is None:
+        with _opened(index, settings, docs) as assistant:
+            status = _show(assistant.ask(str(question), where=where), as_json)
+        _show_notices(assistant.notices)
+        if kept:
+            keepalive.leave(kept)
+    if status == "refused":
         raise SystemExit(NO_GROUNDED_ANSWER)
 
 
@@ -60,15 +72,52 @@ def _from_stdin() -> str:
     return "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
 
 
-def _answer(assistant: Assistant, question: str, where: Filter, as_json: bool) -> Answer:
+def _ask_kept(kept: Plan, question: str, where: Filter, as_json: bool) -> str | None:
+    """The status of an answer that the process which keeps models loaded gave; None when there was none."""
+    from edgeai import keepalive
+
+    given = keepalive.ask(kept, question, where)
+    if given is None:
+        return None
+    try:
+        status = _show(given.reply, as_json)
+    except keepalive.Lost:  # before anything that stays on the screen was printed
+        return None
+    _show_notices(given.notices)
+    return status
+
+
+@contextmanager
+def _opened(index: Path, settings: Settings, docs: tuple[Path, ...]) -> Iterator[Assistant]:
+    """An assistant in this process that gets what is missing, with the index of --docs brought up to date."""
+    from edgeai.assistant import Assistant
+    from edgeai.cli import console
+    from edgeai.cli.index import sync_docs
+
+    with (
+        console.progress_bar("Getting the model") as progress,
+        Assistant(index, settings=settings, pull=True, progress=progress) as assistant,
+    ):
+        sync_docs(assistant, docs)
+        yield assistant
+
+
+def _show(reply: Reply, as_json: bool) -> str:
+    """Print the answer; returns its status."""
     from edgeai.cli import console
 
-    reply = assistant.ask(question, where=where)
     if as_json:
         console.print_json(reply.answer.as_dict())
-        return reply.answer
-    show_reply(reply)
-    return reply.answer
+    else:
+        show_reply(reply)
+    return reply.answer.status
+
+
+def _show_notices(notices: Iterable[str]) -> None:
+    from edgeai.cli import console
+
+    for line in notices:
+        console.notice(line)
 
 
 def show_reply(reply: Reply) -> None:

@@ -13,6 +13,7 @@ from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
+    from edgeai.config import Settings
     from edgeai.filters import Filter
     from edgeai.records import ProgressCallback
 
@@ -96,13 +97,19 @@ def read_filter(flags: dict[str, Any]) -> Filter:
 def open_assistant(flags: dict[str, Any], progress: ProgressCallback | None = None) -> Assistant:
     """An assistant for a command's index and model options; pulls what is missing unless --offline."""
     from edgeai.assistant import Assistant
+
+    index, settings = read_settings(flags)
+    return Assistant(index, settings=settings, pull=True, progress=progress)
+
+
+def read_settings(flags: dict[str, Any]) -> tuple[Path, Settings]:
+    """Which index file a command's options mean, and its settings."""
     from edgeai.config import load_settings
 
     index, docs, config = flags.pop("index"), flags.pop("docs"), flags.pop("config")
     budget = flags.pop("budget", None)
     flags["budget_ms"] = None if budget is None else parse_budget(budget)
-    settings = load_settings(flags, file=config)
-    return Assistant(index_path(index, docs), settings=settings, pull=True, progress=progress)
+    return index_path(index, docs), load_settings(flags, file=config)
 
 
 def parse_budget(text: str) -> float:
