@@ -7,6 +7,7 @@ model's; without one it is the sentence that shares most with the question.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +36,13 @@ from edgeai.records import (
 from edgeai.scores import contains, normalised
 
 PORTION = 3  # passages read at a time, best first
+ROW_WORDS = 20  # a longer row of a table is not shown whole
 EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
+_YES_OR_NO = re.compile(
+    r"\W*(?:and |but |so |then )?(?:am|is|are|was|were|do|does|did|can|could|may|might|must|shall|should|will|would|"
+    r"has|have|had)\b(?!.*\bor\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,14 +244,19 @@ class Draft:
         return check.extract(self.question, self.passages, compare) or check.extract(self.query, self.passages, compare)
 
     def _read(self) -> tuple[str, Citation] | None:
-        """The reader's span; the whole row, with its columns named, where the span is of several cells of a table."""
+        """The reader's span; the sentence it stands in where a span says too little: for a yes or no, and of a table
+        the row, with its columns named.
+        """
         best = read.extract(self.passages, self.readings)
-        if best is None or "|" not in best[0]:
-            return best
-        row = best[1]
+        if best is None:
+            return None
+        words, quote = best
         passage = self.passages[read.chosen(self.readings)]
-        text = check.as_sentence(passage, (row.start - passage.start, row.end - passage.start))
-        return cite.with_mark(text, row.n), row
+        sentence = check.as_sentence(passage, (quote.start - passage.start, quote.end - passage.start))
+        row = quote.quote.lstrip().startswith("|") and len(sentence.split()) <= ROW_WORDS
+        if row or "|" in words or _YES_OR_NO.match(self.question):
+            return cite.with_mark(sentence, quote.n), quote
+        return best
 
     def _similarity(self, question: str, texts: Sequence[str]) -> list[float]:
         if self.embedder is None:

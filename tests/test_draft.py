@@ -76,6 +76,29 @@ def test_of_several_cells_of_a_table_the_row_is_shown():
     assert given.citations[0].quote == "| France | €18 | €145 |"
 
 
+def test_of_one_cell_of_a_table_the_row_is_shown_while_it_is_short():
+    for filler, shown in (("Paris", "Country: France, Town: Paris, Hotel: €145 [1]"), ("in town " * 12, "€145 [1]")):
+        text = f"| Country | Town | Hotel |\n|---|---|---|\n| France | {filler} | €145 |"
+        start = text.index("€145")
+        passages = (Passage(1, text, "/rates.md", 40, 40 + len(text)),)
+        one = replace(draft(), passages=passages, readings=(Reading(0.5, 0.9, start, start + 4, 0.5),))
+        assert one.extractive(one.outlook()).text == shown
+
+
+@pytest.mark.parametrize(
+    ("question", "whole"),
+    [
+        ("Do dogs stay free?", True),
+        ("And may dogs stay?", True),
+        ("Is it 84 euros or 97 euros?", False),
+        ("What does a room cost?", False),
+    ],
+)
+def test_a_yes_or_no_is_answered_by_the_sentence(question, whole):
+    one = replace(draft(), question=question)
+    assert one.extractive(one.outlook()).text == (f"{TEXTS[0].split('. ')[0]} [1]." if whole else "84 euros [1]")
+
+
 def test_the_model_declines_where_the_reader_is_not_sure():
     assert answer(draft(0.3, 0.1), prompt.REFUSAL).status == "refused"
     sure = answer(draft(0.999, 0.1), prompt.REFUSAL)
