@@ -6,7 +6,7 @@ It wires the pieces together and loads each of them when it is first needed. It 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from edgeai.store import Maker, Store
 if TYPE_CHECKING:
     from edgeai.budget import Costs
     from edgeai.encoders import OnnxEmbedder
+    from edgeai.forms import Form
     from edgeai.generate import LlamaGenerator
     from edgeai.reader import OnnxReader
 
@@ -154,13 +155,25 @@ class Assistant:
         )
         return list(found.hits)
 
-    def ask(self, question: str, *, history: Iterable[Turn] = (), where: Filter | None = None) -> Reply:
+    def ask(
+        self,
+        question: str,
+        *,
+        history: Iterable[Turn] = (),
+        where: Filter | None = None,
+        schema: Mapping[str, Any] | None = None,
+        choices: Sequence[str] = (),
+    ) -> Reply:
         """A lazy `Reply`: iterate it to stream, read `.answer` for the complete answer with its citations.
 
-        Raises `IndexMissing` when nothing was indexed yet. Without an installed model the answer is the best sentence
-        of the documents, marked "extractive".
+        With a JSON `schema` or a list of `choices`, `.answer.value` is a value valid against it, or one of them; both
+        need a language model. Otherwise, without an installed model, the answer is the best sentence of the documents,
+        marked "extractive". Raises `IndexMissing` when nothing was indexed yet, and `UsageProblem` for a schema or
+        choices that cannot be used.
         """
         from edgeai import pipeline
+
+        form = self._form(schema, choices)
 
         if self._generator is not None:
             self._generator.pause()  # retrieval needs the cores now
@@ -173,7 +186,18 @@ class Assistant:
             # The words of a model that was not trained for this are seldom shown: reading more is worth more.
             saves_time=self._generator is not None and self._generator.spec.independent,
         )
-        return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
+        where = self._restrict(where)
+        return pipeline.ask(question, engines, self.settings, where=where, history=tuple(history), form=form)
+
+    def _form(self, schema: Mapping[str, Any] | None, choices: Sequence[str]) -> Form | None:
+        """What the answer has to be, as the adapter in use was trained for it if it was."""
+        from edgeai.forms import as_trained, read_form
+
+        form = read_form(schema, choices)
+        generator = self._load_generator() if form and self.settings.adapter else None
+        if form is None or generator is None:
+            return form
+        return as_trained(form, self._registry.adapter(self.settings.adapter, generator.spec).card)
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, cores, encoders, generate, llama, onnxfile, reader
+from edgeai import __version__, cores, encoders, generate, gpu, llama, onnxfile, reader
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.prompt import build_prompt
@@ -241,7 +241,7 @@ def check_threads(settings: Settings) -> Check:
 
 def check_gpu() -> Check:
     """Whether there is a GPU that the installed llama.cpp leaves unused."""
-    if notice := generate.gpu_notice():
+    if notice := gpu.gpu_notice():
         return _failed("GPU", notice, required=False)
     used = bool(llama.library().llama_supports_gpu_offload())
     return Check("GPU", True, "llama.cpp can use one" if used else "none found, the CPU is used", required=False)

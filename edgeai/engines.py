@@ -70,5 +70,8 @@ class Generator(Protocol):
         At `deadline` (`time.perf_counter()`) it stops too; the last piece then says "cancelled".
         """
 
+    def log_likelihoods(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
+        """Natural logarithm of the probability of each of these answers, complete, to a prompt."""
+
     def close(self) -> None:
         """Free the model; the object cannot be used afterwards."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten
+from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten, structured
 from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.config import Settings
 from edgeai.draft import Draft
@@ -20,6 +20,7 @@ from edgeai.engines import Embedder, Reader
 from edgeai.engines import Generator as TextGenerator
 from edgeai.errors import DocumentUnreadable, NothingToIndex
 from edgeai.filters import EVERYTHING, Filter
+from edgeai.forms import Form
 from edgeai.links import without_targets
 from edgeai.records import (
     Answer,
@@ -241,16 +242,27 @@ class Engines:
 
 
 def ask(
-    question: str, engines: Engines, settings: Settings, *, where: Filter = EVERYTHING, history: Sequence[Turn] = ()
+    question: str,
+    engines: Engines,
+    settings: Settings,
+    *,
+    where: Filter = EVERYTHING,
+    history: Sequence[Turn] = (),
+    form: Form | None = None,
 ) -> Reply:
-    """Answer from the index; nothing runs before the reply is read."""
-    return Reply(_ask(question, engines, settings, where, tuple(history)))
+    """Answer from the index, in prose or in a form; nothing runs before the reply is read.
+
+    Reading it raises `UsageProblem` where a form is wanted and there is no generator.
+    """
+    return Reply(_ask(question, engines, settings, where, tuple(history), form))
 
 
 def _ask(
-    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...]
+    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...], form: Form | None
 ) -> Generator[Piece, None, Answer]:
     began = time.perf_counter()
+    if form and engines.generator() is None:
+        raise structured.needs_generator()
     query = followup.rewrite_question(question, [_said(turn) for turn in history])
     reader = engines.reader()
     if engines.embedder:
@@ -271,7 +283,7 @@ def _ask(
     draft = Draft(question, query, candidates[: settings.passages], found, began, budget, engines.embedder)
     if reader and candidates and found.trust >= read.READABLE:
         draft = draft.read(reader, candidates, settings.passages, generating=engines.saves_time)
-    return (yield from answer(draft, engines, settings, history))
+    return (yield from answer(draft, engines, settings, history, form))
 
 
 def _said(turn: Turn) -> Turn:
@@ -280,7 +292,7 @@ def _said(turn: Turn) -> Turn:
 
 
 def answer(
-    draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = ()
+    draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = (), form: Form | None = None
 ) -> Generator[Piece, None, Answer]:
     """Answer from the passages of a draft: streams the generator's words, returns what is shown of them."""
     verdict = draft.outlook()
@@ -292,6 +304,8 @@ def answer(
     waiting = time.perf_counter()
     generator.load()
     draft = draft.waited(time.perf_counter() - waiting)
+    if form:
+        return (yield from structured.answer(draft, form, generator, settings, history))
     request, draft = _request(draft, generator, settings, history)
     if not request:
         draft.budget.costs.untried()
@@ -311,31 +325,19 @@ def _request(
     draft: Draft, generator: TextGenerator, settings: Settings, history: Sequence[Turn]
 ) -> tuple[Prompt | None, Draft]:
     """The prompt with the passages there is time for, None when not even one fits; and the draft with what was cut."""
-    numbered_ = not generator.spec.independent
-
-    def laid_out(passages: Sequence[Passage]) -> Prompt:
-        return prompt.build_prompt(
-            draft.question,
-            passages,
-            generator.spec.template,
-            count=generator.count_tokens,
-            context=min(settings.context, generator.spec.context),
-            max_tokens=settings.max_tokens,
-            history=history,
-            numbered=numbered_,
-            hint=draft.hint() if generator.spec.independent else "",
-        )
-
     if draft.budget.ms is None:
-        return laid_out(draft.passages), draft
-    rest = sum(generator.count_tokens(segment.text) for segment in laid_out(()).segments if segment.role != "prefix")
+        return draft.lay_out(draft.passages, generator, settings, history), draft
+    bare = draft.lay_out((), generator, settings, history)
+    rest = sum(generator.count_tokens(segment.text) for segment in bare.segments if segment.role != "prefix")
+    numbered_ = not generator.spec.independent
     shown, cut = shorten.fit(
         draft.passages,
         draft.readings,
         lambda passage: generator.missing([prompt.passage_text(passage, numbered=numbered_)])[0],
         draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
     )
-    return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
+    request = draft.lay_out(shown, generator, settings, history) if shown else None
+    return request, replace(draft, cut=(*draft.cut, *cut))
 
 
 def _whole(draft: Draft, request: Prompt) -> tuple[Segment, ...]:

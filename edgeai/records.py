@@ -244,6 +244,8 @@ class Prompt:
     passages: tuple[Passage, ...]
     max_tokens: int  # length limit of the answer
     hint: str = ""  # the answer to expect: costs nothing if it is wrong, and much time is saved if it is right
+    grammar: str = ""  # what the answer must match, in llama.cpp's notation (GBNF), a text of JSON or a choice
+    closing: int = 0  # of `max_tokens`, kept for bringing that to an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,8 @@ class Answer:
     model: str = ""
     budget_ms: float | None = None
     passages: tuple[Passage, ...] = ()  # everything the answer could have used, cited or not
+    value: Any = None  # of an answer in a form: the JSON value or the choice, which `text` is in writing
+    value_sources: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # JSON Pointer to passages cited
 
     def as_dict(self) -> dict[str, Any]:
         """The object `edgeai ask --json` prints; a contract (README, "JSON")."""
@@ -334,6 +338,7 @@ class Answer:
             "tokens": dict(self.tokens),
             "model": self.model,
             "budget_ms": self.budget_ms,
+            **({} if self.value is None else {"value": self.value, "value_sources": dict(self.value_sources)}),
         }
 
 
