@@ -258,7 +258,8 @@ def installed(home: Path, base: GeneratorSpec, folder: Path) -> Path:
 def test_an_adapter_is_found_by_name_and_by_path(installed, base):
     registry = Registry()
     assert registry.installed_adapters() == ("one", "other", "plain", "two")
-    assert registry.adapter("one", base) == (installed / "one.gguf", "")
+    assert registry.adapter("one", base)[:2] == (installed / "one.gguf", "")
+    assert registry.adapter("one", base).card["name"] == "one"
     assert registry.adapter(str(installed / "one.gguf"), base).notice == ""
 
 
