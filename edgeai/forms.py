@@ -32,7 +32,7 @@ class Form:
         """The question, with what is wanted."""
         if self.schema is None:
             return f"{question} Answer with one of: {', '.join(self.choices)}."
-        fields = described(self.schema)
+        fields = ", ".join(_explained(*one) for one in self.schema.get("properties", {}).items())
         wanted = f"one JSON object with the fields {fields}" if fields else "JSON"
         return f"{question} Answer with {wanted} only."
 
@@ -53,6 +53,13 @@ class Form:
     @property
     def _outline(self) -> str:
         return write(longest(self.schema or {}))
+
+
+def _explained(name: str, schema: Schema) -> str:
+    """A field with what the schema's author says of it; types are left out, which small models take for values."""
+    listed = " or ".join(str(one) for one in schema.get("enum", ()))
+    about = "; ".join(part for part in (str(schema.get("description", "")), listed) if part)
+    return f"{name} ({about})" if about else name
 
 
 def read_form(schema: Any = None, choices: Sequence[str] = ()) -> Form | None:

@@ -40,11 +40,12 @@ def trace(value: Any, schema: Schema, passages: Sequence[Passage]) -> Traced:
     """Look up a value that is valid against a schema.
 
     A text or number that no passage holds becomes null where its schema allows null; otherwise its field is left out
-    where it is not required, and its item out of a list; otherwise what it is a part of has the same fate.
+    where it is not required, and its item out of a list; otherwise what it is a part of has the same fate. A value of
+    which nothing could be looked up with success, but something without, is not shown at all.
     """
     search = _Search(Evidence(passages))
     kept = search.keep(value, schema, "")
-    if kept is _MISSING or not _says_something(kept):
+    if kept is _MISSING or not _says_something(kept) or (search.dropped and not search.found):
         return Traced(None, {}, search.dropped)
     return Traced(kept, dict(search.found), search.dropped)
 

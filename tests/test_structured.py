@@ -66,9 +66,8 @@ def test_values_that_the_documents_hold_are_shown_with_where_they_stand(assistan
     assert (answer.status, answer.mode) == ("answered", "generated")
     assert json.loads(answer.text) == answer.value
     assert answer.value["weeks"] == 20
-    text = assistant.document(answer.citations[0].path).text
     for citation in answer.citations:
-        assert text[citation.start : citation.end] == citation.quote
+        assert assistant.document(citation.path).text[citation.start : citation.end] == citation.quote
     [number] = answer.value_sources["/weeks"]
     assert any("20 weeks" in quote.quote for quote in answer.citations if quote.n == number)
     assert answer.timings.generate > 0
@@ -116,6 +115,13 @@ def test_a_choice_is_one_of_those_given_with_its_probability(assistant):
     assert "value" in answer.as_dict()
     again = assistant.ask(QUESTION, choices=choices[::-1]).answer
     assert again.value in choices
+
+
+def test_a_model_is_told_the_fields_and_what_they_are_for():
+    form = read_form(fields(weeks={"type": "integer", "description": "for each parent"}, kind={"enum": ["a", "b"]}))
+    assert form.asked("How?") == (
+        "How? Answer with one JSON object with the fields weeks (for each parent), kind (a or b) only."
+    )
 
 
 def test_the_shares_of_likelihoods_sum_to_one():
@@ -237,6 +243,12 @@ def test_the_command_line_prints_the_value_and_its_sources(ask):
     assert answer["value"] == {"weeks": 20}
     assert answer["value_sources"] == {"/weeks": [answer["citations"][0]["n"]]}
     assert json.loads(ask("--json", "--choices", "yes, no").stdout)["value"] in ("yes", "no")
+
+
+def test_a_batch_is_answered_in_the_same_form(ask, tmp_path):
+    (tmp_path / "batch.jsonl").write_text('{"question": "How long is parental leave?", "id": 1}\n' * 2)
+    lines = ask("--batch", tmp_path / "batch.jsonl", schema=SCHEMA).stdout.splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [{"weeks": 20}] * 2
 
 
 def test_a_refusal_exits_4(ask):

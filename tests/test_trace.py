@@ -97,6 +97,12 @@ def test_a_value_that_says_nothing_is_no_answer(value):
     assert trace(value, schema, PASSAGES).value is None
 
 
+def test_a_judgement_does_not_save_a_value_of_which_all_else_is_made_up():
+    schema = {"type": "object", "properties": {"n": {"type": ["integer", "null"]}, "paid": {"type": "boolean"}}}
+    assert trace({"n": 4, "paid": True}, schema, PASSAGES).value is None
+    assert trace({"n": None, "paid": True}, schema, PASSAGES).value == {"n": None, "paid": True}
+
+
 def test_names_are_escaped_in_pointers():
     schema = {"type": "object", "properties": {"a/b~c": NUMBER}}
     assert list(trace({"a/b~c": 3}, schema, PASSAGES).sources) == ["/a~1b~0c"]
