@@ -107,13 +107,13 @@ def test_no_control_token_is_taken_for_the_characters_of_its_name(specs):
     """In a string, llama.cpp's grammar allows "<|im_start|>", and the token of that name."""
     model = Llama(specs[0].model, TEMPLATE.special_ids, threads=1, gpu_layers=0, context=256)
     try:
-        model.evaluate(model.tokenise('the "'))
+        model.evaluate(model.tokenise("the answer"))
         with Grammar(model, 'root ::= "\\"" [^"]* "\\""', 100) as held:
+            (quote,) = held.follow(())
             logits = model.logits().copy()
-            for wanted in (model.tokenise('"')[0], 1, 0):
-                logits[wanted] = logits.max() + 1
-            control = [held._choose(logits)]
-            assert control == [model.tokenise('"')[0]]
+            logits[[*TEMPLATE.special_ids.values()]] = logits.max() + 1
+            assert model.piece(quote) == b'"'
+            assert model.piece(held._choose(logits))
     finally:
         model.close()
 

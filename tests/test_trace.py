@@ -66,6 +66,14 @@ def test_what_need_not_be_there_is_left_out():
     assert trace({"n": 3, "order": {"a": {"b": 4}}}, outer, PASSAGES).value == {"n": 3}
 
 
+def test_of_an_item_that_is_left_out_no_source_stays():
+    inner = {"type": "object", "properties": {"a": NUMBER, "b": NUMBER}, "required": ["a", "b"]}
+    traced = trace([{"a": 3, "b": 12}, {"a": 20, "b": 4}], {"type": "array", "items": inner}, PASSAGES)
+    assert traced.value == [{"a": 3, "b": 12}]
+    assert list(traced.sources) == ["/0/a", "/0/b"]
+    assert {quote.n for quote in traced.citations} == {1}
+
+
 def nested(*, required: bool) -> dict:
     inner = {"type": "object", "properties": {"b": NUMBER}, "required": ["b"] if required else []}
     return {"type": "object", "properties": {"a": inner}, "required": ["a"]}
