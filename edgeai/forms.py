@@ -28,8 +28,9 @@ class Form:
     choices: tuple[str, ...] = ()
     system: str = ""  # what the adapter in use was trained to be told, "" for a model that was not trained for this
 
-    def asked(self, question: str) -> str:
-        """The question, with what is wanted."""
+    def asked(self, question: str, hint: str = "") -> str:
+        """The question, with what is wanted and what a reader takes for the answer."""
+        question = f"{question} (Likely answer: {hint})" if hint else question
         if self.schema is None:
             return f"{question} Answer with one of: {', '.join(self.choices)}."
         fields = ", ".join(_explained(*one) for one in self.schema.get("properties", {}).items())

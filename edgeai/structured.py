@@ -61,7 +61,7 @@ def _request(
     if form.system:
         passage = _taken(draft, quoted)
         return form.held(form.alone(passage, without_targets(passage.text), generator.spec.template, room))
-    asking = replace(draft, question=form.asked(draft.question))
+    asking = replace(draft, question=form.asked(draft.question, draft.hint()))
     return form.held(asking.lay_out(draft.passages, generator, replace(settings, max_tokens=room), history))
 
 

@@ -2,7 +2,8 @@
 
 Texts and numbers are looked up as `cite` looks up a sentence; a value of an `enum` that holds no number is a judgement
 and need not be in the text, and true, false and null are never looked up. A sign is not compared, nor what a number
-counts: that it stands in a passage does not prove that it belongs to the field.
+counts: that it stands in a passage does not prove that it belongs to the field. The number 1 must be there as a digit,
+because "one" is more often a pronoun.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from edgeai.records import Citation, Passage
 from edgeai.schema import Schema, allows_null
 
 _BRACKETS = re.compile(r"[\[\]]")  # "[2]" in a value is a number, not a citation
+_ONE = re.compile(r"(?<!\d)0*1(?!\d)")
 _MISSING = object()
 
 
@@ -96,8 +98,9 @@ class _Search:
             return value
         said = content(_written(value))
         number = self._shown.attribute(said) if len(said) else None
-        if number is not None:
-            self.found.append((place, tuple(self._shown.quotes(number, said))))
+        quotes = () if number is None else tuple(self._shown.quotes(number, said))
+        if quotes and ("1" not in said.numbers or any(_ONE.search(quote.quote) for quote in quotes)):
+            self.found.append((place, quotes))
         elif said.numbers or (len(said) and "enum" not in schema):
             self.dropped += 1
             return _MISSING

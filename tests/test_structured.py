@@ -122,6 +122,7 @@ def test_a_model_is_told_the_fields_and_what_they_are_for():
     assert form.asked("How?") == (
         "How? Answer with one JSON object with the fields weeks (for each parent), kind (a or b) only."
     )
+    assert read_form(choices=["a", "b"]).asked("Which?", "ab") == "Which? (Likely answer: ab) Answer with one of: a, b."
 
 
 def test_the_shares_of_likelihoods_sum_to_one():

@@ -93,6 +93,15 @@ def test_no_way_of_writing_hides_a_number(value):
     assert trace(value, TEXT, PASSAGES).value is None
 
 
+def test_a_pronoun_is_no_number():
+    def shown(text):
+        return trace(1, NUMBER, [Passage(1, text, "/1.md", 0, len(text))]).value
+
+    assert shown("Everyone may take the one they like, none of 10 is reserved.") is None
+    assert shown("Everyone may take 1 of them.") == 1
+    assert shown("It opens on 01 May.") == 1
+
+
 def test_numbers_are_the_same_however_they_are_written():
     for value in (1200, 0.5, 3.0, 0.500000, 20):
         assert trace(value, NUMBER, PASSAGES).value == value
