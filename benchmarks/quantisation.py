@@ -30,7 +30,8 @@ from edgeai import cores, llama
 from edgeai.generate import LlamaGenerator
 from edgeai.prompt import build_prompt
 from edgeai.quantise import quantise
-from edgeai.records import ChatTemplate, GeneratorSpec, Passage
+from edgeai.records import Passage
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 TYPES = ("Q4_0", "IQ4_NL", "Q8_0")
 LENGTHS = (170, 500)  # tokens of a prompt with one passage, and with four

@@ -40,8 +40,9 @@ from edgeai.documents import plain
 from edgeai.encoders import OnnxEmbedder
 from edgeai.engines import Embedder, Reader
 from edgeai.reader import OnnxReader
-from edgeai.records import Document, EmbedderSpec, Retrieval
+from edgeai.records import Document, Retrieval
 from edgeai.registry import Registry
+from edgeai.specs import EmbedderSpec
 from edgeai.store import Maker, Store
 from edgeai.terms import query_terms
 

@@ -6,49 +6,31 @@ It wires the pieces together and loads each of them when it is first needed. It 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeai import pace, questionlog
+from edgeai import questionlog
 from edgeai.background import Background
 from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.chunks import CHUNKER
-from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
-from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
+from edgeai.config import Settings, load_settings
+from edgeai.errors import UsageProblem
 from edgeai.filters import EVERYTHING, Filter
-from edgeai.prompt import prefix_segments
+from edgeai.models import Models
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
-from edgeai.registry import Registry
 from edgeai.reply import Reply
 from edgeai.store import Maker, Store
 
 if TYPE_CHECKING:
     from edgeai.ahead import Asked
-    from edgeai.budget import Costs
     from edgeai.draft import Draft
     from edgeai.encoders import OnnxEmbedder
-    from edgeai.generate import LlamaGenerator
+    from edgeai.forms import Form
     from edgeai.pipeline import Engines
-    from edgeai.reader import OnnxReader
-
-_GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
-_READER_SETTINGS = {"reader", "threads"}
-
-
-def open_registry(*, offline: bool = False, allow_unverified: bool = False) -> Registry:
-    """The models of this machine, able to build what it pulls."""
-    return Registry(offline=offline, allow_unverified=allow_unverified, quantise=_quantise)
-
-
-def _quantise(source: Path, target: Path, kind: str) -> None:
-    # Imported here: only a pull needs llama.cpp before the first question does.
-    from edgeai.quantise import quantise
-
-    quantise(source, target, kind)
 
 
 class Assistant:
@@ -75,22 +57,27 @@ class Assistant:
     ) -> None:
         given = {"model": model, "adapter": adapter, "embedder": embedder, "reader": reader, "budget_ms": budget_ms}
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        self.settings = replace(settings or load_settings(), **changes)
         self.index = Path(index)
-        self.notices: list[str] = []  # sentences for the user: what is missing and how to mend it
-        self._pull = pull and not self.settings.offline
-        self._progress = progress
-        self._registry = open_registry(offline=not self._pull, allow_unverified=self.settings.allow_unverified)
+        self._models = Models(replace(settings or load_settings(), **changes), pull=pull, progress=progress)
         self._lock = threading.RLock()
         self._store: Store | None = None
-        self._embedder: OnnxEmbedder | None = None
-        self._reader: OnnxReader | None = None
-        self._no_reader = False
         self._told_of_calibration = False
-        self._generator: LlamaGenerator | None = None
-        self._no_generator = False
-        self._costs: Costs | None = None
         self._background: Background[Draft] = Background()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the next question; changed by `reconfigure`."""
+        return self._models.settings
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences for the user: what is missing and how to mend it."""
+        return self._models.notices
+
+    @property
+    def embedder(self) -> OnnxEmbedder:
+        """The loaded embedder."""
+        return self._models.embedder
 
     # the index ----------------------------------------------------------------------------------------------------
 
@@ -169,20 +156,31 @@ class Assistant:
         history: Iterable[Turn] = (),
         where: Filter | None = None,
         calibration: Calibration | None = None,
+        schema: Mapping[str, Any] | None = None,
+        choices: Sequence[str] = (),
     ) -> Reply:
         """A lazy `Reply`: iterate it to stream, read `.answer` for the complete answer with its citations.
 
-        Raises `IndexMissing` when nothing was indexed yet. Without an installed model the answer is the best sentence
-        of the documents, marked "extractive". `calibration` decides in place of the one that belongs to the index.
+        With a JSON `schema` or a list of `choices`, `.answer.value` is a value valid against it, or one of them; both
+        need a language model. Otherwise, without an installed model, the answer is the best sentence of the documents,
+        marked "extractive". `calibration` decides in place of the one that belongs to the index. Raises `IndexMissing`
+        when nothing was indexed yet, and `UsageProblem` for a schema or choices that cannot be used.
         """
         from edgeai import ahead, pipeline
 
+        form = self._form(schema, choices)
         engines = self._engines()
         if calibration:
             engines = replace(engines, calibration=lambda: calibration)
         asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, engines.store)
         reply = pipeline.ask(
-            question, engines, self.settings, where=asked.where, history=asked.history, ahead=self._prepared(asked)
+            question,
+            engines,
+            self.settings,
+            where=asked.where,
+            history=asked.history,
+            form=form,
+            ahead=self._prepared(asked),
         )
         return questionlog.logged(reply, self.index) if self.settings.log_questions else reply
 
@@ -202,7 +200,7 @@ class Assistant:
         from edgeai import ahead
 
         store = self._store
-        if self.settings.ahead and store and self._loaded():
+        if self.settings.ahead and store and self._models.ready():
             asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, store)
             self._background.begin(asked, partial(ahead.drafts, asked, self._engines), store.stamp)
 
@@ -210,9 +208,18 @@ class Assistant:
     def _prepared(self, asked: Asked) -> Iterator[Draft | None]:
         """What was prepared for a question; nothing runs in the background of its answer."""
         with self._background.answering(asked) as draft:
-            if self._generator is not None:
-                self._generator.pause()  # retrieval needs the cores now
+            self._models.pause()  # retrieval needs the cores now
             yield draft
+
+    def _form(self, schema: Mapping[str, Any] | None, choices: Sequence[str]) -> Form | None:
+        """What the answer has to be, as the adapter in use was trained for it if it was."""
+        from edgeai.forms import as_trained, read_form
+
+        form = read_form(schema, choices)
+        generator = self._models.generator() if form and self.settings.adapter else None
+        if form is None or generator is None:
+            return form
+        return as_trained(form, self._models.adapter_card(generator))
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
@@ -243,7 +250,7 @@ class Assistant:
 
     def judges(self) -> tuple[str, str]:
         """The embedder and the reader with the digests of their files, "none" without one: what confidence rests on."""
-        reader = self._load_reader()
+        reader = self._models.reader()
         return identity(self.embedder.spec), identity(reader.spec if reader else None)
 
     def check(self) -> list[str]:
@@ -258,7 +265,7 @@ class Assistant:
         What is missing ends up in `notices`. Raises `IndexMissing` when nothing was indexed yet.
         """
         store = self.open_store()
-        reader, generator = self._load_reader(), self._load_generator()
+        reader, generator = self._models.reader(), self._models.generator()
         if wait:
             store.load_vectors()
             self.embedder.load()
@@ -276,28 +283,7 @@ class Assistant:
         if "embedder" in changes:
             raise UsageProblem("An index keeps its embedder; open another index to use another one.")
         self._background.stop()
-        with self._lock:
-            settings = replace(self.settings, **changes)
-            reload = bool(_GENERATOR_SETTINGS & set(changes))
-            if self._generator and not reload and settings.adapter != self.settings.adapter:
-                self._use_adapter(self._generator, settings.adapter)
-            if (_GENERATOR_SETTINGS | _READER_SETTINGS) & set(changes):
-                self._keep_costs()
-            self.settings = settings
-            if reload:
-                if self._generator is not None:
-                    self._generator.close()
-                self._generator, self._no_generator = None, False
-            if _READER_SETTINGS & set(changes):
-                if self._reader is not None:
-                    self._reader.close()
-                self._reader, self._no_reader = None, False
-
-    def _loaded(self) -> bool:
-        """Whether the next question has to fetch and load nothing."""
-        reader = self._reader or self._no_reader or self.settings.reader == "none"
-        generator = self._generator or self._no_generator or self.settings.model == "none"
-        return bool(self._embedder and reader and generator)
+        self._models.reconfigure(replace(self.settings, **changes), set(changes))
 
     def _engines(self) -> Engines:
         from edgeai import pipeline
@@ -305,24 +291,13 @@ class Assistant:
         return pipeline.Engines(
             self.open_store(),
             self.embedder,
-            self._load_generator,
-            self._load_reader,
-            self._open_costs(),
+            self._models.generator,
+            self._models.reader,
+            self._models.costs(),
             # The words of a model that was not trained for this are seldom shown: reading more is worth more.
-            saves_time=self._generator is not None and self._generator.spec.independent,
+            saves_time=self._models.independent,
             calibration=self.calibration,
         )
-
-    @property
-    def embedder(self) -> OnnxEmbedder:
-        """The loaded embedder."""
-        from edgeai.encoders import OnnxEmbedder
-
-        with self._lock:
-            if self._embedder is None:
-                spec = self._installed(self._registry.embedder, self.settings.embedder)
-                self._embedder = OnnxEmbedder(spec, threads=self.settings.threads or None)
-            return self._embedder
 
     def open_store(self, *, create: bool = False) -> Store:
         """The opened index; raises `IndexMissing` unless `create`."""
@@ -339,91 +314,16 @@ class Assistant:
         """Free the models and close the index; a later call opens what it needs again."""
         self._background.stop()  # before the lock, which it may wait for
         with self._lock:
-            self._keep_costs()
-            for engine in (self._generator, self._reader, self._embedder, self._store):
-                if engine is not None:
-                    engine.close()
-            self._generator = self._reader = self._embedder = self._store = None
+            self._models.close()
+            if self._store is not None:
+                self._store.close()
+            self._store = None
 
     def __enter__(self) -> Assistant:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _open_costs(self) -> Costs:
-        with self._lock:
-            if self._costs is None:
-                self._costs = pace.load(pace.key(self.settings))
-            return self._costs
-
-    def _keep_costs(self) -> None:
-        if self._costs is not None:
-            pace.save(pace.key(self.settings), self._costs)
-            self._costs = None
-
-    def _load_reader(self) -> OnnxReader | None:
-        from edgeai.reader import OnnxReader
-
-        with self._lock:
-            if self._reader is None and not self._no_reader and self.settings.reader != "none":
-                try:
-                    spec = self._installed(self._registry.reader, self.settings.reader)
-                    self._reader = OnnxReader(spec, threads=self.settings.threads or None)
-                except (ModelMissing, EngineMissing, DownloadFailed) as error:
-                    if self.settings.reader != DEFAULT_READER:
-                        raise  # who names a reader wants its judgement, not a plainer one
-                    self._no_reader = True
-                    self.notices.append(str(error))
-            return self._reader
-
-    def _load_generator(self) -> LlamaGenerator | None:
-        with self._lock:
-            if self._generator is None and not self._no_generator and self.settings.model != "none":
-                try:
-                    self._generator = self._open_generator()
-                except (ModelMissing, EngineMissing, DownloadFailed) as error:
-                    if self.settings.model != DEFAULT_GENERATOR or self.settings.adapter:
-                        raise  # who names a model wants that one, not an extractive answer
-                    self._no_generator = True
-                    self.notices.append(str(error))
-            return self._generator
-
-    def _open_generator(self) -> LlamaGenerator:
-        from edgeai.generate import LlamaGenerator
-
-        spec = self._installed(self._registry.generator, self.settings.model)
-        generator = LlamaGenerator(
-            spec,
-            threads=self.settings.threads or None,
-            gpu_layers=self.settings.gpu_layers,
-            context=self.settings.context,
-        )
-        if self.settings.adapter:
-            try:
-                self._use_adapter(generator, self.settings.adapter)
-            except BaseException:
-                generator.close()
-                raise
-        # What all prompts begin with, so that the first question does not pay for it.
-        generator.prepare(prefix_segments(spec.template, numbered=not spec.independent))
-        self.notices += filter(None, (self._registry.notice(self.settings.model), generator.notice))
-        return generator
-
-    def _use_adapter(self, generator: LlamaGenerator, name: str) -> None:
-        if not name:
-            generator.use("")
-            return
-        adapter = self._registry.adapter(name, generator.spec)
-        generator.use(str(adapter.path))
-        self.notices += filter(None, (adapter.notice,))
-
-    def _installed(self, lookup: Any, name: str) -> Any:
-        if self._pull:
-            with suppress(ModelMissing):
-                return lookup(name)
-            self._registry.pull(name, self._progress)
-        return lookup(name)
 
     def _restrict(self, where: Filter | None) -> Filter:
         where = where or EVERYTHING

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgeai.read import log_odds
-from edgeai.records import EmbedderSpec, ReaderSpec
+from edgeai.specs import EmbedderSpec, ReaderSpec
 
 CALIBRATION = "calibration"  # the name of the note in an index
 NOT_USABLE = (

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, cores, encoders, generate, keepalive, llama, onnxfile, reader
+from edgeai import __version__, cores, encoders, generate, gpu, keepalive, llama, onnxfile, reader
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.prompt import build_prompt
-from edgeai.records import EmbedderSpec, Passage
+from edgeai.records import Passage
 from edgeai.registry import Registry
+from edgeai.specs import EmbedderSpec
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 51, 3)  # earlier ones can lose commits when the write-ahead log is reset, sqlite.org/wal.html
@@ -242,7 +243,7 @@ def check_threads(settings: Settings) -> Check:
 
 def check_gpu() -> Check:
     """Whether there is a GPU that the installed llama.cpp leaves unused."""
-    if notice := generate.gpu_notice():
+    if notice := gpu.gpu_notice():
         return _failed("GPU", notice, required=False)
     used = bool(llama.library().llama_supports_gpu_offload())
     return Check("GPU", True, "llama.cpp can use one" if used else "none found, the CPU is used", required=False)

@@ -15,25 +15,27 @@ from dataclasses import dataclass, replace
 from edgeai import check, cite, conflict, prompt, read
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.calibrated import Calibration
-from edgeai.engines import Embedder, Reader
+from edgeai.config import Settings
+from edgeai.engines import Embedder, Generator, Reader
 from edgeai.links import inert
 from edgeai.records import (
     Answer,
-    ChatTemplate,
     Citation,
-    GeneratorSpec,
     Mode,
     Passage,
     Piece,
+    Prompt,
     Reading,
     Retrieval,
     Segment,
     Status,
     Support,
     Timings,
+    Turn,
     Verdict,
 )
 from edgeai.scores import contains, normalised
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 PORTION = 3  # passages read at a time, best first
 ROW_WORDS = 20  # a longer row of a table is not shown whole
@@ -129,6 +131,22 @@ class Draft:
         """What the reader takes for the answer; "" without a reader."""
         return read.hint(self.passages, self.readings) if self.readings else ""
 
+    def lay_out(
+        self, passages: Sequence[Passage], generator: Generator, settings: Settings, history: Sequence[Turn] = ()
+    ) -> Prompt:
+        """The prompt that asks a model to answer from these passages, with the reader's span where it knows of it."""
+        return prompt.build_prompt(
+            self.question,
+            passages,
+            generator.spec.template,
+            count=generator.count_tokens,
+            context=min(settings.context, generator.spec.context),
+            max_tokens=settings.max_tokens,
+            history=history,
+            numbered=not generator.spec.independent,
+            hint=self.hint() if generator.spec.independent else "",
+        )
+
     def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:
         """The fixed sentence; `mode` tells whether the model said so or was never asked."""
         return self._answer(prompt.REFUSAL, verdict, mode, ())
@@ -171,7 +189,10 @@ class Draft:
         if last.finish == "length":
             said = cite.trim_to_sentences(said)
         decide = self._weighed if self.readings and spec.independent else self._checked
-        answer = decide(said, shown, verdict)
+        return self.timed(decide(said, shown, verdict), last, spec, sent)
+
+    def timed(self, answer: Answer, last: Piece, spec: GeneratorSpec, sent: float) -> Answer:
+        """The answer with what it took, by the last piece of what the model said since `sent`."""
         wait = (sent - self.began) * 1000
         timings = replace(
             answer.timings, prefill=last.prefill_ms, first_token=wait + last.first_token_ms, generate=last.generate_ms

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeai.errors import ModelRejected
 from edgeai.onnxfile import OnnxFile, available_cpus, batches, encodable, load_tokenizer, pad
-from edgeai.records import EmbedderSpec
+from edgeai.specs import EmbedderSpec
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from edgeai.records import EmbedderSpec, GeneratorSpec, Passage, Piece, Prompt, ReaderSpec, Reading, Segment
+from edgeai.records import Passage, Piece, Prompt, Reading, Segment
+from edgeai.specs import EmbedderSpec, GeneratorSpec, ReaderSpec
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors
@@ -77,6 +78,9 @@ class Generator(Protocol):
 
         At `deadline` (`time.perf_counter()`) it stops too; the last piece then says "cancelled".
         """
+
+    def log_likelihoods(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
+        """Natural logarithm of the probability of each of these answers, complete, to a prompt."""
 
     def close(self) -> None:
         """Free the model; the object cannot be used afterwards."""

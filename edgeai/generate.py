@@ -9,11 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import importlib.util
-import os
-import platform
 import queue
-import shutil
-import sys
 import threading
 import time
 import weakref
@@ -21,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeai.cores import physical_cores
@@ -32,9 +27,13 @@ from edgeai.errors import (
     ModelMissing,
     UsageProblem,
 )
+from edgeai.gpu import gpu_notice
+from edgeai.grammar import Grammar
+from edgeai.likelihood import LONGEST, log_likelihoods
 from edgeai.llama import Interrupted, Llama, library
-from edgeai.records import Finish, GeneratorSpec, Piece, Prompt, Segment
+from edgeai.records import Finish, Piece, Prompt, Segment
 from edgeai.residence import SEQUENCES, Independent, Parts, Residence, Sequential
+from edgeai.specs import GeneratorSpec
 from edgeai.speculate import agreed, propose
 
 Result = TypeVar("Result")
@@ -138,6 +137,13 @@ class LlamaGenerator:
                 future.result()
         finally:
             self._worker.abandon(future)
+
+    def log_likelihoods(self, prompt: Prompt, answers: Sequence[str]) -> list[float]:
+        """Natural logarithm of the probability that the model gives each of these answers, and no more, to a prompt.
+
+        Raises `ContextTooLong` when prompt and answer do not fit, and `UsageProblem` for an answer that is too long.
+        """
+        return self._submit(partial(_weigh, self.spec, prompt, answers)).result()
 
     def close(self) -> None:
         """Stop what is running and free the model; may be called twice."""
@@ -270,9 +276,10 @@ def _generate(
     cached = output = 0
     evaluated = first = 0.0
     forwards = -1
+    grammar = Grammar(llama, prompt.grammar, prompt.max_tokens - prompt.closing) if prompt.grammar else None
     try:
         cached = residence.reuse(parts)
-        for tokens in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end):
+        for tokens in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end, grammar):
             forwards += 1
             evaluated = evaluated or time.perf_counter()
             said = list(takewhile(lambda token: not llama.is_end(token), tokens))
@@ -285,6 +292,9 @@ def _generate(
                 break
     except Interrupted:
         finish = "cancelled"
+    finally:
+        if grammar:
+            grammar.close()
     ended = time.perf_counter()
     evaluated = evaluated or ended
     emit(
@@ -303,6 +313,13 @@ def _generate(
     residence.keep()
 
 
+def _weigh(spec: GeneratorSpec, prompt: Prompt, answers: Sequence[str], residence: Residence) -> list[float]:
+    llama, ending = residence.llama, () if spec.template.end is None else (spec.template.end,)
+    parts = _encode(llama, spec, prompt.segments, max(prompt.max_tokens, LONGEST))
+    _check_length(parts, llama.context)
+    return log_likelihoods(residence, parts, [(*llama.tokenise(answer), *ending) for answer in answers])
+
+
 def _prepare(spec: GeneratorSpec, segments: Sequence[Segment], residence: Residence) -> None:
     """The prefix, then one passage after another, so that what is complete stays when the next is stopped."""
     parts = _encode(residence.llama, spec, segments)
@@ -315,17 +332,19 @@ def _prepare(spec: GeneratorSpec, segments: Sequence[Segment], residence: Reside
             residence.keep()
 
 
-def _greedy(residence: Residence, parts: Parts, hint: Sequence[int], end: int | None) -> Iterator[list[int]]:
+def _greedy(
+    residence: Residence, parts: Parts, hint: Sequence[int], end: int | None, grammar: Grammar | None = None
+) -> Iterator[list[int]]:
     """The likeliest tokens, at most `parts.answer`, as many at once as a forward gave."""
     answer: list[int] = []
     rewinds = residence.llama.rewinds
     draft = _draft(answer, parts, hint, end) if rewinds else ()
     likeliest = residence.evaluate(parts, draft)
     while True:
-        known = agreed(draft, likeliest) + 1
-        residence.retract(len(draft) + 1 - known)
-        yield likeliest[:known]
-        answer += likeliest[:known]
+        said = grammar.follow(draft) if grammar else likeliest[: agreed(draft, likeliest) + 1]
+        residence.retract(len(draft) + 1 - len(said))
+        yield said
+        answer += said
         if len(answer) >= parts.answer:
             return
         draft = _draft(answer, parts, hint, end) if rewinds else ()
@@ -366,23 +385,3 @@ def _parse_layers(gpu_layers: int | str) -> int | None:
         return int(gpu_layers)
     except ValueError:
         raise UsageProblem(f"GPU layers must be auto, all or a number, not {gpu_layers!r}.") from None
-
-
-def gpu_notice() -> str:
-    """One sentence, with the fix, when there is a GPU that the installed llama.cpp cannot use, else "".
-
-    Loads llama.cpp only where there is a GPU. Raises `EngineMissing`.
-    """
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        name, option = "Apple GPU", "-DGGML_METAL=on"
-    elif shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
-        name, option = "NVIDIA GPU", "-DGGML_CUDA=on"
-    else:
-        return ""
-    if library().llama_supports_gpu_offload():
-        return ""
-    variable = f'$env:CMAKE_ARGS="{option}"; ' if os.name == "nt" else f"CMAKE_ARGS={option} "
-    return (
-        f"This computer has an {name} that the installed llama.cpp cannot use; to use it run "
-        f"`{variable}pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python`."
-    )

@@ -117,8 +117,8 @@ class Llama:
         self._abort = ctypes.create_string_buffer(2)
         self._model = self._load(path, gpu_layers)
         try:
-            self._vocabulary = self._llama.llama_model_get_vocab(self._model)
-            self._vocabulary_size = self._llama.llama_vocab_n_tokens(self._vocabulary)
+            self.vocabulary = self._llama.llama_model_get_vocab(self._model)
+            self._vocabulary_size = self._llama.llama_vocab_n_tokens(self.vocabulary)
             self._check_specials(special_ids)
             # A recurrent state holds all tokens in one: none can be taken out again.
             self.rewinds = not (
@@ -147,7 +147,7 @@ class Llama:
         """A template for another vocabulary would feed arbitrary words as control tokens."""
         for text, token in special_ids.items():
             known = 0 <= token < self._vocabulary_size
-            if not known or self._llama.llama_vocab_get_text(self._vocabulary, token) != text.encode():
+            if not known or self._llama.llama_vocab_get_text(self.vocabulary, token) != text.encode():
                 raise ModelRejected(f"The model has no control token {text} with id {token}; its template is another.")
 
     def _open_context(self, threads: int, sequences: int) -> None:
@@ -225,7 +225,7 @@ class Llama:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8  # never more tokens than bytes, but for a space that some vocabularies put in front
         tokens = (self._llama.llama_token * room)()
-        count = self._llama.llama_tokenize(self._vocabulary, data, len(data), tokens, room, False, False)
+        count = self._llama.llama_tokenize(self.vocabulary, data, len(data), tokens, room, False, False)
         if count < 0:
             raise EdgeAIError(f"llama.cpp could not tokenise a text of {len(text)} characters.")
         return tuple(token for token in tokens[:count] if token not in self._reserved)
@@ -233,17 +233,17 @@ class Llama:
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for, which need not be whole characters; none for a control token."""
         buffer = ctypes.create_string_buffer(256)
-        length = self._llama.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
+        length = self._llama.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, False)
         if length < 0:
             buffer = ctypes.create_string_buffer(-length)
-            length = self._llama.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
+            length = self._llama.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, False)
         return buffer.raw[:length]
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends an answer: a control token, or one the model file declares to end generation."""
         return token in self._reserved or bool(
-            self._llama.llama_vocab_is_eog(self._vocabulary, token)
-            or self._llama.llama_vocab_is_control(self._vocabulary, token)
+            self._llama.llama_vocab_is_eog(self.vocabulary, token)
+            or self._llama.llama_vocab_is_control(self.vocabulary, token)
         )
 
     def reuse(self, tokens: Sequence[int]) -> int:

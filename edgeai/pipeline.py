@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten
+from edgeai import changes, chunks, documents, followup, prompt, read, retrieve, shorten, structured
 from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.calibrated import Calibration
 from edgeai.config import Settings
@@ -23,6 +23,7 @@ from edgeai.engines import Generator as TextGenerator
 from edgeai.errors import DocumentUnreadable, NothingToIndex
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.forged import blanked
+from edgeai.forms import Form
 from edgeai.links import without_targets
 from edgeai.records import (
     Answer,
@@ -252,20 +253,30 @@ def ask(
     *,
     where: Filter = EVERYTHING,
     history: Sequence[Turn] = (),
+    form: Form | None = None,
     ahead: Ahead | None = None,
 ) -> Reply:
-    """Answer from the index; nothing runs before the reply is read.
+    """Answer from the index, in prose or in a form; nothing runs before the reply is read.
 
     `ahead` is entered once the models are loaded, left when the answer is complete, and gives what `find` made of the
-    same arguments, if that was done before.
+    same arguments, if that was done before. Reading the reply raises `UsageProblem` where a form is wanted and there is
+    no generator.
     """
-    return Reply(_ask(question, engines, settings, where, tuple(history), ahead or nullcontext()))
+    return Reply(_ask(question, engines, settings, where, tuple(history), form, ahead or nullcontext()))
 
 
 def _ask(
-    question: str, engines: Engines, settings: Settings, where: Filter, history: tuple[Turn, ...], ahead: Ahead
+    question: str,
+    engines: Engines,
+    settings: Settings,
+    where: Filter,
+    history: tuple[Turn, ...],
+    form: Form | None,
+    ahead: Ahead,
 ) -> Generator[Piece, None, Answer]:
     began = time.perf_counter()
+    if form and engines.generator() is None:
+        raise structured.needs_generator()
     load(engines)
     budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
     with ahead as prepared:
@@ -274,7 +285,7 @@ def _ask(
         else:
             draft = replace(find(question, engines, settings, where, history, budget), began=began)
         draft = replace(draft, calibration=engines.calibration())
-        return (yield from answer(draft, engines, settings, history))
+        return (yield from answer(draft, engines, settings, history, form))
 
 
 def load(engines: Engines) -> None:
@@ -315,13 +326,13 @@ def _said(turn: Turn) -> Turn:
 
 
 def answer(
-    draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = ()
+    draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = (), form: Form | None = None
 ) -> Generator[Piece, None, Answer]:
     """Answer from the passages of a draft: streams the generator's words, returns what is shown of them."""
     verdict = draft.outlook()
     if verdict.status == "refused":
         return draft.refused(verdict)
-    if (differing := draft.differing()) is not None:
+    if not form and (differing := draft.differing()) is not None:
         return differing
     generator = engines.generator()
     if generator is None:
@@ -329,6 +340,8 @@ def answer(
     waiting = time.perf_counter()
     generator.load()
     draft = draft.waited(time.perf_counter() - waiting)
+    if form:
+        return (yield from structured.answer(draft, form, generator, settings, history))
     request, draft = _request(draft, generator, settings, history)
     if not request:
         draft.budget.costs.untried()
@@ -348,31 +361,19 @@ def _request(
     draft: Draft, generator: TextGenerator, settings: Settings, history: Sequence[Turn]
 ) -> tuple[Prompt | None, Draft]:
     """The prompt with the passages there is time for, None when not even one fits; and the draft with what was cut."""
-    numbered_ = not generator.spec.independent
-
-    def laid_out(passages: Sequence[Passage]) -> Prompt:
-        return prompt.build_prompt(
-            draft.question,
-            passages,
-            generator.spec.template,
-            count=generator.count_tokens,
-            context=min(settings.context, generator.spec.context),
-            max_tokens=settings.max_tokens,
-            history=history,
-            numbered=numbered_,
-            hint=draft.hint() if generator.spec.independent else "",
-        )
-
     if draft.budget.ms is None:
-        return laid_out(draft.passages), draft
-    rest = sum(generator.count_tokens(segment.text) for segment in laid_out(()).segments if segment.role != "prefix")
+        return draft.lay_out(draft.passages, generator, settings, history), draft
+    bare = draft.lay_out((), generator, settings, history)
+    rest = sum(generator.count_tokens(segment.text) for segment in bare.segments if segment.role != "prefix")
+    numbered_ = not generator.spec.independent
     shown, cut = shorten.fit(
         draft.passages,
         draft.readings,
         lambda passage: generator.missing([prompt.passage_text(passage, numbered=numbered_)])[0],
         draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
     )
-    return (laid_out(shown) if shown else None), replace(draft, cut=(*draft.cut, *cut))
+    request = draft.lay_out(shown, generator, settings, history) if shown else None
+    return request, replace(draft, cut=(*draft.cut, *cut))
 
 
 def numbered(hits: Iterable[Hit]) -> Iterator[Passage]:

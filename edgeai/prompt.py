@@ -15,8 +15,9 @@ from functools import partial
 
 from edgeai.errors import ContextTooLong, UsageProblem
 from edgeai.links import without_targets
-from edgeai.records import ChatTemplate, Passage, Prompt, Segment, Turn, outer_headings
+from edgeai.records import Passage, Prompt, Segment, Turn, outer_headings
 from edgeai.sentences import sentences
+from edgeai.specs import ChatTemplate
 
 REFUSAL = "The documents do not contain the answer."
 

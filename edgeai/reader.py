@@ -18,7 +18,8 @@ import numpy.typing as npt
 from edgeai.errors import ModelRejected
 from edgeai.onnxfile import OnnxFile, available_cpus, batches, encodable, load_tokenizer, pad
 from edgeai.prompt import place
-from edgeai.records import Passage, ReaderSpec, Reading
+from edgeai.records import Passage, Reading
+from edgeai.specs import ReaderSpec
 
 QUESTION_TOKENS, PLACE_TOKENS, HEADER_TOKENS = 48, 32, 48  # longer ones are cut; the first two as in training
 SPAN_TOKENS = 40  # the longest answer, as in training

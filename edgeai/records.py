@@ -183,24 +183,6 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatTemplate:
-    """A prompt format as data: parts equal to a key of `special_ids` become that id, all other parts are plain text.
-
-    In `prefix`, the part "$system" stands for the system text.
-    """
-
-    prefix: tuple[str, ...]  # from the first token up to where the user's message begins
-    suffix: tuple[str, ...]  # from the end of the user's message up to where the answer begins
-    stop: tuple[str, ...]  # specials that end the answer
-    special_ids: Mapping[str, int]
-
-    @property
-    def end(self) -> int | None:
-        """The token a model says when its answer is complete, None where only the model file knows it."""
-        return self.special_ids[self.stop[0]] if self.stop else None
-
-
-@dataclass(frozen=True, slots=True)
 class Passage:
     """A numbered piece of a document as shown to the generator: `document.text[start:end] == text`."""
 
@@ -245,6 +227,8 @@ class Prompt:
     passages: tuple[Passage, ...]
     max_tokens: int  # length limit of the answer
     hint: str = ""  # the answer to expect: costs nothing if it is wrong, and much time is saved if it is right
+    grammar: str = ""  # what the answer must match, in llama.cpp's notation (GBNF), a text of JSON or a choice
+    closing: int = 0  # of `max_tokens`, kept for bringing that to an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +309,8 @@ class Answer:
     budget_ms: float | None = None
     passages: tuple[Passage, ...] = ()  # everything the answer could have used, cited or not
     support: Support = "strong"
+    value: Any = None  # of an answer in a form: the JSON value or the choice, which `text` is in writing
+    value_sources: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # JSON Pointer to passages cited
 
     @property
     def closest(self) -> tuple[Passage, ...]:
@@ -347,6 +333,7 @@ class Answer:
             "tokens": dict(self.tokens),
             "model": self.model,
             "budget_ms": self.budget_ms,
+            **({} if self.value is None else {"value": self.value, "value_sources": dict(self.value_sources)}),
         }
 
 
@@ -354,44 +341,3 @@ def _place(passage: Passage) -> dict[str, Any]:
     heading = " > ".join(passage.heading)
     place = {"path": passage.path, "start": passage.start, "end": passage.end, "text": passage.text}
     return {**place, "heading": heading, "page": passage.page}
-
-
-# models -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderSpec:
-    """How an ONNX embedder is to be run; `model` and `tokenizer` are paths on disk."""
-
-    name: str
-    model: str
-    tokenizer: str
-    digest: str  # SHA-256 of the ONNX file, part of what an index records
-    dimension: int
-    pooling: Literal["mean", "cls", "last"] = "mean"
-    query_prefix: str = ""
-    passage_prefix: str = ""
-    max_tokens: int = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderSpec:
-    """How an ONNX reader is to be run; `model` and `tokenizer` are paths on disk."""
-
-    name: str
-    model: str
-    tokenizer: str
-    digest: str
-    max_tokens: int = 320  # of a question and a passage together
-
-
-@dataclass(frozen=True, slots=True)
-class GeneratorSpec:
-    """How a GGUF model is to be run; `model` is a path on disk."""
-
-    name: str
-    model: str
-    digest: str
-    template: ChatTemplate
-    context: int = 2048  # tokens the model was trained for, an upper bound for ours
-    independent: bool = False  # trained with passages that do not see each other and all begin at the same position

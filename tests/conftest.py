@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
-from edgeai.records import GeneratorSpec
+from edgeai.specs import GeneratorSpec
 
 # The same examples in every CI run; at home each run tries new ones.
 settings.register_profile("ci", derandomize=True, deadline=None)

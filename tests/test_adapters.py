@@ -24,10 +24,11 @@ from edgeai.generate import LlamaGenerator
 from edgeai.llama import Llama
 from edgeai.merge import merge
 from edgeai.prompt import build_prompt
-from edgeai.records import GeneratorSpec, Passage
+from edgeai.records import Passage
 from edgeai.registry import Registry
 from edgeai.registry.gguf import preflight, preflight_adapter
 from edgeai.registry.manifest import sha256
+from edgeai.specs import GeneratorSpec
 
 TEXTS = ("Employees get twelve weeks of paid leave.", "Laptops are replaced every four years.")
 ONE_THREAD = Settings(reader="none", threads=1)  # on a busy computer two would wait for each other
@@ -258,7 +259,8 @@ def installed(home: Path, base: GeneratorSpec, folder: Path) -> Path:
 def test_an_adapter_is_found_by_name_and_by_path(installed, base):
     registry = Registry()
     assert registry.installed_adapters() == ("one", "other", "plain", "two")
-    assert registry.adapter("one", base) == (installed / "one.gguf", "")
+    assert registry.adapter("one", base)[:2] == (installed / "one.gguf", "")
+    assert registry.adapter("one", base).card["name"] == "one"
     assert registry.adapter(str(installed / "one.gguf"), base).notice == ""
 
 
@@ -312,13 +314,13 @@ def test_an_assistant_switches_adapters_on_the_loaded_model(installed, base, doc
     with edgeai.Assistant(tmp_path / "i.db", model=base.model, adapter="one", settings=ONE_THREAD) as assistant:
         assistant.sync(docs)
         assistant.warm()
-        generator = assistant._generator
+        generator = assistant._models._generator
         assert generator
         worker, llama = generator._worker, generator._worker._residence.llama
         model, said = llama._model, [answer(generator)[0]]
         for name in ("two", "", "one"):
             assistant.reconfigure(adapter=name)
-            assert (assistant.settings.adapter, assistant._generator) == (name, generator)
+            assert (assistant.settings.adapter, assistant._models._generator) == (name, generator)
             assert (generator._worker, worker._residence.llama, llama._model) == (worker, llama, model)
             said.append(answer(generator)[0])
         assert said[0] == said[3]

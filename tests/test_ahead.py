@@ -19,7 +19,8 @@ from edgeai.background import Stopped
 from edgeai.config import Settings
 from edgeai.filters import EVERYTHING
 from edgeai.pipeline import Engines
-from edgeai.records import Answer, ChatTemplate, GeneratorSpec, Timings, Turn
+from edgeai.records import Answer, Timings, Turn
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 QUESTION = "From when on can one borrow a novel in Eastholm?"
 
@@ -194,7 +195,7 @@ class Listening:
 
 
 def begun(assistant, generator, question=QUESTION, wait=lambda seconds: None):
-    engines = Engines(assistant.open_store(), assistant.embedder, lambda: generator, assistant._load_reader)
+    engines = Engines(assistant.open_store(), assistant.embedder, lambda: generator, assistant._models.reader)
     asked = ahead.Asked(question, (), EVERYTHING, assistant.settings, engines.store)
     return list(ahead.drafts(asked, lambda: engines, wait))
 

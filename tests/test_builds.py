@@ -185,9 +185,9 @@ def test_a_failed_build_leaves_the_outdated_one_running(base, models, early):
 
 def test_whoever_asks_is_told_that_the_build_is_outdated(base, models, early, tmp_path, monkeypatch):
     registry = opened(base, models)
-    monkeypatch.setattr("edgeai.assistant.open_registry", lambda **_: registry)
+    monkeypatch.setattr("edgeai.models.open_registry", lambda **_: registry)
     with edgeai.Assistant(tmp_path / "a.db", settings=Settings(model="tiny")) as assistant:
-        assert assistant._load_generator().spec.model == str(early)
+        assert assistant._models.generator().spec.model == str(early)
         assert registry.notice("tiny") in assistant.notices
     check = doctor.check_generator(registry, Settings(model="tiny"))
     assert (check.ok, check.required, check.fix) == (False, False, "edgeai models pull tiny")
@@ -195,7 +195,7 @@ def test_whoever_asks_is_told_that_the_build_is_outdated(base, models, early, tm
 
 def test_the_list_of_models_says_which_are_outdated(base, models, early, monkeypatch):
     registry = opened(base, models)
-    monkeypatch.setattr("edgeai.assistant.open_registry", lambda **_: registry)
+    monkeypatch.setattr("edgeai.models.open_registry", lambda **_: registry)
     assert "outdated" in CliRunner().invoke(main, ["models", "list"]).stdout
     shutil.copy(base, early.with_name("tiny.gguf"))
     for outdated in (True, False):

@@ -11,7 +11,8 @@ from edgeai import prompt
 from edgeai.budget import Budget, Costs
 from edgeai.calibrated import ALL_SHOWN, Calibration
 from edgeai.draft import PORTION, Draft
-from edgeai.records import ChatTemplate, Chunk, GeneratorSpec, Hit, Passage, Piece, Reading, Retrieval
+from edgeai.records import Chunk, Hit, Passage, Piece, Reading, Retrieval
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 TEXTS = (
     "A double room costs 84 euros a night. Dogs stay free.",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from edgeai.encoders import OnnxEmbedder, pool
 from edgeai.errors import EngineMissing, ModelMissing, ModelRejected
 from edgeai.onnxfile import batches, pad
-from edgeai.records import EmbedderSpec
+from edgeai.specs import EmbedderSpec
 
 FOLDER = Path(__file__).parents[1] / "models" / "all-minilm-l6-v2"
 SPEC = EmbedderSpec("all-minilm-l6-v2", str(FOLDER / "model.onnx"), str(FOLDER / "tokenizer.json"), "", 384)

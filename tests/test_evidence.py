@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgeai.errors import PathNotFound, UsageProblem
 from edgeai.prompt import REFUSAL
 from tools import checks
-from tools.evidence import Evidence, Example, check_schema, mismatches, read
+from tools.evidence import Evidence, Example, read
 
 NAMES = """amber birch cedar dahlia elm fern garlic hazel iris juniper kale laurel maple nettle oak pine quince rose
 sage thyme"""
@@ -178,36 +178,6 @@ def test_a_file_that_is_nothing_of_the_kind_is_refused_in_a_sentence(tmp_path: P
     (tmp_path / "d").write_text(json.dumps(extraction(1)), encoding="utf-8")
     with pytest.raises(UsageProblem, match="--schema"):
         read(tmp_path / "d")
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ({"name": "a", "count": 1}, ""),
-        ({"name": "a", "count": 1, "state": "open"}, ""),
-        ({"name": "a"}, "lacks count"),
-        ({"name": 1, "count": 1}, "name is not of type string"),
-        ({"name": "a", "count": True}, "count is not of type integer"),
-        ({"name": "a", "count": 1, "state": "ajar"}, "not one of"),
-        ({"name": "a", "count": 1, "x": 1}, "does not name"),
-        ([], "not of type object"),
-    ],
-)
-def test_values_are_held_against_the_schema(value: Any, said: str) -> None:
-    found = list(mismatches(value, SCHEMA))
-    assert said in found[0] if said else not found
-
-
-def test_items_and_several_types_are_checked() -> None:
-    schema = {"type": "array", "items": {"type": ["integer", "null"]}}
-    assert not list(mismatches([1, None], schema))
-    assert "item 2" in next(mismatches([1, "x"], schema))
-
-
-@pytest.mark.parametrize("schema", [[], {"pattern": "x"}, {"type": "text"}, {"properties": {"a": {"minimum": 1}}}])
-def test_a_schema_beyond_the_subset_is_refused(schema: Any) -> None:
-    with pytest.raises(UsageProblem):
-        check_schema(schema)
 
 
 # the split ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ import edgeai
 from edgeai import pipeline, prompt
 from edgeai.config import Settings
 from edgeai.errors import EmbedderMismatch, IndexMissing, NothingToIndex, PathNotFound
-from edgeai.records import ChatTemplate, GeneratorSpec, Piece
+from edgeai.records import Piece
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 LEAVE = "# Leave\n\n## Parental leave\n\nParents may take 20 weeks of paid parental leave for each child.\n"
 TRAVEL = "# Travel\n\nFlights are booked only when the train takes more than six hours.\n"

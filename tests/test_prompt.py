@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from edgeai.errors import ContextTooLong, UsageProblem
 from edgeai.prompt import PLAIN_SYSTEM, REFUSAL, SYSTEM, build_prompt, is_refusal, passage_text, prefix_segments
-from edgeai.records import ChatTemplate, Passage, Turn
+from edgeai.records import Passage, Turn
+from edgeai.specs import ChatTemplate
 
 TEMPLATE = ChatTemplate(
     prefix=("<|im_start|>", "system\n", "$system", "<|im_end|>", "\n", "<|im_start|>", "user\n"),

@@ -293,14 +293,14 @@ def own(folder: Path) -> str:
 
 def test_an_assistant_loads_the_reader_it_was_told_to_and_frees_it(tmp_path):
     with edgeai.Assistant(tmp_path / "a.db", model="none", reader=own(tmp_path / "mine")) as assistant:
-        reader = assistant._load_reader()
-        assert reader is assistant._load_reader()
+        reader = assistant._models.reader()
+        assert reader is assistant._models.reader()
         assert (reader.spec.name, reader.spec.max_tokens) == ("mine", 320)
         assert read(reader, ANSWER).span > 0.9
         assistant.reconfigure(reader=own(tmp_path / "other"))
-        assert assistant._load_reader().spec.name == "other"
+        assert assistant._models.reader().spec.name == "other"
         assistant.reconfigure(reader="none")
-        assert assistant._load_reader() is None
+        assert assistant._models.reader() is None
     assert assistant.notices == []
 
 
@@ -328,15 +328,15 @@ sources = [{ kind = "bundled", paths = ["gone/model.onnx", "gone/tokenizer.json"
 
 def test_a_missing_default_reader_is_a_notice_and_any_other_an_error(tmp_path, monkeypatch):
     catalog = parse_catalog(CATALOG)
-    monkeypatch.setattr("edgeai.assistant.open_registry", lambda **_: Registry(offline=True, catalog=catalog))
+    monkeypatch.setattr("edgeai.models.open_registry", lambda **_: Registry(offline=True, catalog=catalog))
     with edgeai.Assistant(tmp_path / "a.db", settings=Settings(model="none")) as assistant:
-        assert assistant._load_reader() is None
-        assert assistant._load_reader() is None
+        assert assistant._models.reader() is None
+        assert assistant._models.reader() is None
         (notice,) = assistant.notices
         assert "reader-6 should be part of edgeai" in notice
         assistant.reconfigure(reader="reader-99")
         with pytest.raises(ModelUnknown, match="reader-6"):
-            assistant._load_reader()
+            assistant._models.reader()
 
 
 # the shipped reader -----------------------------------------------------------------------------------------------

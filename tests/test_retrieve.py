@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from edgeai.config import DEFAULT_EMBEDDER
 from edgeai.encoders import OnnxEmbedder
 from edgeai.filters import Filter, parse_filter
-from edgeai.records import Chunk, Document, EmbedderSpec
+from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
 from edgeai.retrieve import fuse, language_trust, search
+from edgeai.specs import EmbedderSpec
 from edgeai.store import Maker, Store
 
 

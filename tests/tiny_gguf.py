@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeai.records import ChatTemplate, GeneratorSpec
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 WIDTH, HEADS, LAYERS, HIDDEN, CONTEXT = 64, 4, 2, 128, 1024
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # token types

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import onnx.parser
 
-from edgeai.records import ReaderSpec, Reading
+from edgeai.records import Reading
+from edgeai.specs import ReaderSpec
 
 TOKENIZER = Path(__file__).parents[1] / "models" / "all-minilm-l6-v2" / "tokenizer.json"
 STRENGTH = 30  # logit of the words it looks for, 0 for all others

@@ -24,8 +24,8 @@ from edgeai.config import DEFAULT_GENERATOR
 from edgeai.cores import physical_cores
 from edgeai.errors import EdgeAIError, ModelRejected
 from edgeai.llama import Llama, last_complaint, library
-from edgeai.records import ChatTemplate, GeneratorSpec
 from edgeai.registry import Registry
+from edgeai.specs import ChatTemplate, GeneratorSpec
 
 PROMPTS = Path(__file__).parent / "data" / "abilities.jsonl"
 # What SmolLM2's own chat template says when no system text is given.

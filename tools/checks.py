@@ -17,8 +17,9 @@ from edgeai.check import SUPPORT_FLOOR
 from edgeai.cite import content
 from edgeai.cite import evidence as held_by
 from edgeai.prompt import REFUSAL, SYSTEM, passage_text
+from edgeai.schema import mismatches
 from edgeai.terms import words
-from tools.evidence import Evidence, Example, Finding, mismatches
+from tools.evidence import Evidence, Example, Finding
 
 MINIMUM = {"grounded": 30, "json": 30, "label": 20}  # fewer cannot be told from chance on the held-out part
 PER_LABEL = 10

@@ -5,7 +5,7 @@ Three kinds of line, told apart by their fields; every line needs "licence" and 
     grounded  {"question", "passages": [{"title", "text"}], "answer", "licence"}   answer "" or null = should refuse;
               with [n] after each claim or without; "history": [{"question", "answer"}] is optional
     label     {"text", "label", "licence"}
-    json      {"text", "json": {...}, "licence"}   with a schema, see `mismatches`
+    json      {"text", "json": {...}, "licence"}   with a schema, see edgeai.schema
 
 It knows the form of a line; whether the lines together are fit to train on is for tools.checks to say.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,10 @@ from edgeai.cite import MARK, cite
 from edgeai.errors import PathNotFound, UsageProblem
 from edgeai.prompt import REFUSAL, is_refusal
 from edgeai.records import Passage, Turn
+from edgeai.schema import in_order, read_schema
 from edgeai.terms import words
 
 TASKS = ("grounded", "label", "json")
-_ANNOTATIONS = frozenset({"title", "description", "$schema", "$id"})
-_KEYWORDS = frozenset({"type", "properties", "required", "enum", "items"})
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "object": (dict,),
-    "array": (list,),
-    "string": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "boolean": (bool,),
-    "null": (type(None),),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +131,10 @@ def _task_of(lines: Sequence[str]) -> str:
 def _read_schema(path: Path | None) -> Mapping[str, Any]:
     if path is None:
         raise UsageProblem("JSON extraction needs a schema; give one with --schema FILE.json.")
-    try:
-        schema = json.loads(path.read_bytes())
-    except OSError as error:
-        raise PathNotFound(f"{path} cannot be read ({error.strerror}); give a JSON schema.") from None
-    except ValueError as error:
-        raise UsageProblem(f"{path} is not valid JSON ({error}).") from None
-    check_schema(schema)
+    schema = read_schema(path)
     if not schema.get("properties"):
         raise UsageProblem('The schema lists no "properties"; name the fields to extract.')
-    return dict(schema)
+    return schema
 
 
 def _example(number: int, line: str, task: str, schema: Mapping[str, Any]) -> Example:
@@ -179,12 +163,6 @@ def _example(number: int, line: str, task: str, schema: Mapping[str, Any]) -> Ex
     if not isinstance(record.get("json"), dict):
         raise ValueError('needs a "json" object')
     return Example(number, text, in_order(record["json"], schema), licence, group)
-
-
-def in_order(value: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """A JSON object on one line, its fields in the order of the schema, so that there is one way to write it."""
-    names = dict.fromkeys([*schema.get("properties", {}), *value])
-    return json.dumps({name: value[name] for name in names if name in value}, ensure_ascii=False)
 
 
 def _string(record: Mapping[str, Any], name: str, default: str | None = None) -> str:
@@ -219,44 +197,3 @@ def _history(record: Mapping[str, Any]) -> tuple[Turn, ...]:
     if not isinstance(given, list) or not all(isinstance(turn, dict) for turn in given):
         raise ValueError('needs "history" as a list of objects with "question" and "answer"')
     return tuple(Turn(_string(turn, "question"), _string(turn, "answer")) for turn in given)
-
-
-# schemas ------------------------------------------------------------------------------------------------------------
-
-
-def check_schema(schema: Any, place: str = "the schema") -> None:
-    """Raise `UsageProblem` when a schema uses more than type, properties, required, enum and items."""
-    if not isinstance(schema, dict):
-        raise UsageProblem(f"{place} is not a JSON object.")
-    if unknown := set(schema) - _KEYWORDS - _ANNOTATIONS:
-        raise UsageProblem(f"{place} uses {min(unknown)!r}; supported are {', '.join(sorted(_KEYWORDS))}.")
-    named = schema.get("type", [])
-    if unknown := set([named] if isinstance(named, str) else named) - set(_TYPES):
-        raise UsageProblem(f"{place} has the unknown type {min(unknown)!r}; there are {', '.join(_TYPES)}.")
-    for name, inner in schema.get("properties", {}).items():
-        check_schema(inner, f"the field {name} of {place}")
-    if "items" in schema:
-        check_schema(schema["items"], f"the items of {place}")
-
-
-def mismatches(value: Any, schema: Mapping[str, Any], place: str = "the object") -> Iterator[str]:
-    """How a value differs from a schema: a subset of JSON Schema in which fields that are not named are not allowed."""
-    named = schema.get("type")
-    kinds = [kind for name in ([named] if isinstance(named, str) else named or []) for kind in _TYPES[name]]
-    # In Python, but not in JSON, true is a number.
-    if kinds and (not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds)):
-        yield f"{place} is not of type {named if isinstance(named, str) else ' or '.join(named or [])}"
-        return
-    if "enum" in schema and value not in schema["enum"]:
-        yield f"{place} is {value!r}, which is not one of {schema['enum']}"
-    if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        yield from (f"{place} lacks {name}" for name in schema.get("required", []) if name not in value)
-        for name, inner in value.items():
-            if name in properties:
-                yield from mismatches(inner, properties[name], name)
-            elif properties:
-                yield f"{place} has the field {name}, which the schema does not name"
-    if isinstance(value, list) and "items" in schema:
-        for number, inner in enumerate(value, start=1):
-            yield from mismatches(inner, schema["items"], f"{place}, item {number},")

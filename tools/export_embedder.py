@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from edgeai.encoders import OnnxEmbedder
-from edgeai.records import EmbedderSpec
+from edgeai.specs import EmbedderSpec
 from tools.minilm import WIDTH, Array, GraphBuilder, Weights, channel_peaks, encoder, reference
 
 SAFETENSORS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from edgeai.prompt import REFUSAL, build_prompt
-from edgeai.records import ChatTemplate, Passage
+from edgeai.records import Passage
 from edgeai.sentences import sentences
+from edgeai.specs import ChatTemplate
 from tools.corpora import Corpus, Question, Text
 from tools.decoder import Group
 

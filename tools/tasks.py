@@ -18,19 +18,20 @@ from edgeai import followup, read
 from edgeai.cite import MARK
 from edgeai.config import DEFAULT_READER
 from edgeai.engines import Reader
+from edgeai.forms import JSON_SYSTEM, LABEL_SYSTEM, text_segments
 from edgeai.llama import Llama
 from edgeai.prompt import SYSTEM, build_prompt, is_refusal
 from edgeai.reader import OnnxReader
-from edgeai.records import ChatTemplate, GeneratorSpec, Segment
+from edgeai.records import Segment
 from edgeai.registry import Registry
+from edgeai.schema import described, mismatches
 from edgeai.scores import token_f1
+from edgeai.specs import GeneratorSpec
 from tools.checks import ANSWER_TOKENS
 from tools.decoder import Decoder, Group
-from tools.evidence import Evidence, Example, mismatches
+from tools.evidence import Evidence, Example
 from tools.groups import Layout
 
-LABEL_SYSTEM = "Say which label fits the text. Answer with the label only, one of: {}."
-JSON_SYSTEM = "Extract these fields from the text: {}. Answer with one JSON object only."
 CONTEXT = 2048  # the product's default
 AT_ONCE = 8  # examples answered together in an evaluation
 
@@ -59,15 +60,8 @@ def task_for(evidence: Evidence) -> Task:
     if evidence.task == "label":
         return Task("label", LABEL_SYSTEM.format(", ".join(evidence.labels)), labels=evidence.labels)
     if evidence.task == "json":
-        fields = ", ".join(_described(*item) for item in evidence.schema["properties"].items())
-        return Task("json", JSON_SYSTEM.format(fields), schema=evidence.schema)
+        return Task("json", JSON_SYSTEM.format(described(evidence.schema)), schema=evidence.schema)
     return Task("grounded", SYSTEM)
-
-
-def _described(name: str, schema: Mapping[str, Any]) -> str:
-    kind = schema.get("type", "any")
-    choices = schema.get("enum", [kind] if isinstance(kind, str) else kind)
-    return f"{name} ({' or '.join(str(choice) for choice in choices)})"
 
 
 def load_model(name_or_path: str) -> Model:
@@ -83,14 +77,6 @@ def load_model(name_or_path: str) -> Model:
 
 
 # prompts ------------------------------------------------------------------------------------------------------------
-
-
-def text_segments(system: str, text: str, template: ChatTemplate) -> tuple[Segment, ...]:
-    """The prompt of a task without passages: its system sentence, then the text as the user's message."""
-    special = template.special_ids
-    prefix = [Segment(system if part == "$system" else part, "prefix", part in special) for part in template.prefix]
-    suffix = [Segment(part, "suffix", part in special) for part in template.suffix]
-    return (*prefix, Segment(text.strip(), "question"), *suffix)
 
 
 def prompt_segments(example: Example, task: Task, model: Model) -> tuple[Segment, ...]:

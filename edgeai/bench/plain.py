@@ -17,7 +17,8 @@ from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelRejected
 from edgeai.llama import library
 from edgeai.prompt import SYSTEM
-from edgeai.records import GeneratorSpec, Hit
+from edgeai.records import Hit
+from edgeai.specs import GeneratorSpec
 
 PASSAGES = 4
 CONTEXT = 4096  # tokens; llama-cpp-python's default of 512 does not hold four chunks

@@ -32,9 +32,20 @@ NO_GROUNDED_ANSWER = 4
 @click.option(
     "--batch", type=click.File("r", encoding="utf-8-sig"), metavar="FILE", help="JSON Lines of questions, '-' = stdin."
 )
+@click.option(
+    "--schema", type=click.Path(path_type=Path), metavar="FILE", help="Answer with a JSON value valid against a schema."
+)
+@click.option("--choices", metavar="A,B,...", help="Answer with one of these, the likeliest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per answer.")
 @click.option("--keep-alive", metavar="MINUTES", help="Leave the models loaded for the next ask [10 on a terminal].")
-def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **flags: Any) -> None:
+def ask_command(
+    question: str | None,
+    batch: TextIO | None,
+    schema: Path | None,
+    choices: str | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
     """Answer QUESTION from your documents, with citations.
 
     Without QUESTION it is read from standard input. --batch FILE reads objects with "question" and an optional "id",
@@ -46,26 +57,40 @@ def ask_command(question: str | None, batch: TextIO | None, as_json: bool, **fla
     from edgeai import keepalive
     from edgeai.cli import console
 
-    where = read_filter(flags)
+    asked = {"where": read_filter(flags), **_read_form(schema, choices)}
     docs = flags["docs"]
     if batch is None and not (question := (question or _from_stdin()).strip()):
         raise UsageProblem('There is no question; ask one like this: edgeai ask "How long is parental leave?"')
     index, settings = read_settings(flags)
     if batch is not None:
         with _opened(index, settings, docs) as assistant:
-            for record in _answers(batch, assistant, where):
+            for record in _answers(batch, assistant, asked):
                 console.print_json(record, indent=None)
         return
-    kept = keepalive.plan(index, settings, docs=docs, terminal=sys.stdout.isatty())
-    status = _ask_kept(kept, str(question), where, as_json) if kept else None
+    plain = schema is None and choices is None  # the process that keeps models loaded answers in prose
+    kept = keepalive.plan(index, settings, docs=docs, terminal=sys.stdout.isatty()) if plain else None
+    status = _ask_kept(kept, str(question), asked["where"], as_json) if kept else None
     if status is None:
         with _opened(index, settings, docs) as assistant:
-            status = _show(assistant.ask(str(question), where=where), as_json)
+            status = _show(assistant.ask(str(question), **asked), as_json)
         _show_notices(assistant.notices)
         if kept:
             keepalive.leave(kept)
     if status == "refused":
         raise SystemExit(NO_GROUNDED_ANSWER)
+
+
+def _read_form(schema: Path | None, choices: str | None) -> dict[str, Any]:
+    """What the answer has to be, checked before any model is loaded."""
+    if schema is None and choices is None:
+        return {}
+    from edgeai.forms import read_form
+    from edgeai.schema import read_schema
+
+    form: dict[str, Any] = {"schema": read_schema(schema) if schema else None}
+    form["choices"] = choices.split(",") if choices is not None else ()
+    read_form(**form)
+    return form
 
 
 def _from_stdin() -> str:
@@ -150,11 +175,11 @@ def _stream(reply: Reply) -> None:
             live.update(Text(console.clean(said)))
 
 
-def _answers(lines: TextIO, assistant: Assistant, where: Filter) -> Iterator[dict[str, Any]]:
+def _answers(lines: TextIO, assistant: Assistant, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             record = _question(line, number)
-            answer = assistant.ask(record["question"], where=where).answer.as_dict()
+            answer = assistant.ask(record["question"], **asked).answer.as_dict()
             yield {"id": record["id"], **answer} if "id" in record else answer
 
 

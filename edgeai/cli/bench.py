@@ -129,8 +129,9 @@ def _questions(file: TextIO | None, assistant: Assistant, count: int) -> list[st
 @contextmanager
 def _plain_stack(settings: Settings, index: Path) -> Iterator[PlainStack]:
     """The stack to compare with, over a search of its own: a shared one would remember the question's embedding."""
-    from edgeai.assistant import Assistant, open_registry
+    from edgeai.assistant import Assistant
     from edgeai.bench.plain import PASSAGES, PlainStack
+    from edgeai.models import open_registry
 
     if settings.model == "none":
         raise UsageProblem("There is nothing to compare without a language model; leave out '--model none'.")

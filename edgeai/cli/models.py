@@ -119,8 +119,8 @@ def rm_command(name: str) -> None:
 
 
 def _registry(*, allow_unverified: bool = False) -> Registry:
-    from edgeai.assistant import open_registry
     from edgeai.config import load_settings
+    from edgeai.models import open_registry
 
     settings = load_settings()
     return open_registry(offline=settings.offline, allow_unverified=allow_unverified or settings.allow_unverified)

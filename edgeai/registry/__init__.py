@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeai import config
 from edgeai.errors import DownloadFailed, ModelMissing, ModelRejected, ModelUnknown, UsageProblem
-from edgeai.records import EmbedderSpec, GeneratorSpec, Progress, ProgressCallback, ReaderSpec
+from edgeai.records import Progress, ProgressCallback
 from edgeai.registry import adapters, builds, downloads, gguf
 from edgeai.registry.adapters import Adapter
 from edgeai.registry.builds import Quantise
@@ -23,6 +23,7 @@ from edgeai.registry.catalog import BundledSource, Catalog, Entry, ModelFile, ch
 from edgeai.registry.files import lock, publish, writing
 from edgeai.registry.localmodels import local_embedder, local_generator, local_reader
 from edgeai.registry.manifest import Manifest, sha256
+from edgeai.specs import EmbedderSpec, GeneratorSpec, ReaderSpec
 
 
 class Registry:

@@ -7,12 +7,14 @@ here, and without that description neither is whether it was trained for the mod
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from edgeai.errors import ModelRejected, ModelUnknown
-from edgeai.records import GeneratorSpec
 from edgeai.registry import gguf
+from edgeai.specs import GeneratorSpec
 
 
 class Adapter(NamedTuple):
@@ -20,6 +22,7 @@ class Adapter(NamedTuple):
 
     path: Path
     notice: str  # one sentence when it is not known to belong to the model, else ""
+    card: Mapping[str, Any] = MappingProxyType({})  # what NAME.json says: task, system, labels, schema, ...
 
 
 def installed(folder: Path) -> tuple[str, ...]:
@@ -35,16 +38,17 @@ def find_adapter(name_or_path: str, folder: Path, base: GeneratorSpec) -> Adapte
     """
     path = _locate(name_or_path, folder)
     gguf.preflight_adapter(path)
-    trained_for = _base(path.with_suffix(".json"))
-    if not trained_for:
+    card = _card(path.with_suffix(".json"))
+    trained_for = card.get("base")
+    if not isinstance(trained_for, str) or not trained_for:
         notice = f"What {path} was trained for is not known; if answers are worse with it, leave the adapter out."
-        return Adapter(path, notice)
+        return Adapter(path, notice, card)
     if trained_for != base.digest:
         raise ModelRejected(
             f"The adapter {path.stem} was trained for another model than {base.name} as it is installed now; choose "
             "that model, train it again, or leave the adapter out."
         )
-    return Adapter(path, "")
+    return Adapter(path, "", card)
 
 
 def _locate(name_or_path: str, folder: Path) -> Path:
@@ -60,13 +64,12 @@ def _locate(name_or_path: str, folder: Path) -> Path:
     raise ModelUnknown(f"No adapter is called {name_or_path[:80]!r}; {hint}")
 
 
-def _base(description: Path) -> str:
-    """SHA-256 of the model an adapter was trained for, "" when nothing says so."""
+def _card(description: Path) -> dict[str, Any]:
+    """What the file beside an adapter says of it, nothing where there is none."""
     if not description.is_file():
-        return ""
+        return {}
     try:
         found = json.loads(description.read_bytes())
     except ValueError as error:  # of Unicode too
         raise ModelRejected(f"{description} is not valid JSON ({error}); install the adapter again.") from None
-    base = found.get("base") if isinstance(found, dict) else None
-    return base if isinstance(base, str) else ""
+    return found if isinstance(found, dict) else {}

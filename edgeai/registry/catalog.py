@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgeai.errors import UsageProblem
-from edgeai.records import ChatTemplate
+from edgeai.specs import ChatTemplate
 
 Role = Literal["generator", "embedder", "reader"]
 
@@ -70,7 +70,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A prompt format before it is bound to the ids of one vocabulary; parts as in `records.ChatTemplate`."""
+    """A prompt format before it is bound to the ids of one vocabulary; parts as in `specs.ChatTemplate`."""
 
     name: str
     specials: tuple[str, ...]
@@ -116,7 +116,7 @@ class Entry:
     template: str = ""
     special_ids: Mapping[str, int] = field(default_factory=dict)
     build: Build = Build()
-    independent: bool = False  # trained for independent passages, see `records.GeneratorSpec`
+    independent: bool = False  # trained for independent passages, see `specs.GeneratorSpec`
 
     # embedders and readers
     max_tokens: int = 0

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeai.errors import ModelRejected, ModelUnknown
-from edgeai.records import EmbedderSpec, GeneratorSpec, ReaderSpec
 from edgeai.registry import gguf
 from edgeai.registry.catalog import Catalog
+from edgeai.specs import EmbedderSpec, GeneratorSpec, ReaderSpec
 
 MAX_TOKENS = 512  # passages are shorter than this, and cost grows with the square of it
 
