@@ -6,7 +6,7 @@ It wires the pieces together and loads each of them when it is first needed. It 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from edgeai import pace
 from edgeai.chunks import CHUNKER
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings, load_settings
-from edgeai.errors import DownloadFailed, EngineMissing, ModelMissing, UsageProblem
+from edgeai.errors import DownloadFailed, EngineMissing, IndexUnusable, ModelMissing, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.prompt import prefix_segments
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.registry import Registry
 from edgeai.reply import Reply
-from edgeai.store import Maker, Store
+from edgeai.store import FileState, Maker, Store
 
 if TYPE_CHECKING:
     from edgeai.budget import Costs
@@ -52,6 +52,10 @@ class Assistant:
     `adapter` the name or path of a LoRA adapter of it; `embedder` a catalog name or the path of a folder with an ONNX
     model, `reader` the same or "none". With `pull=True` a missing model is fetched at first use, reporting bytes to
     `progress`; otherwise nothing here ever opens the network.
+
+    With `labels` it answers for somebody who may see documents with one of these access labels, and those without
+    any: no other document is found, quoted, listed or counted. None means all, () only documents without a label. Only
+    `sync`, which reads the files themselves, is not restricted.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Assistant:
         embedder: str | None = None,
         reader: str | None = None,
         budget_ms: float | None = None,
+        labels: Iterable[str] | None = None,
         settings: Settings | None = None,
         pull: bool = False,
         progress: ProgressCallback | None = None,
@@ -70,6 +75,7 @@ class Assistant:
         given = {"model": model, "adapter": adapter, "embedder": embedder, "reader": reader, "budget_ms": budget_ms}
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         self.settings = replace(settings or load_settings(), **changes)
+        self.labels = _allowed(labels, self.settings.labels)
         self.index = Path(index)
         self.notices: list[str] = []  # sentences for the user: what is missing and how to mend it
         self._pull = pull and not self.settings.offline
@@ -100,8 +106,8 @@ class Assistant:
 
         `include` and `exclude` are .gitignore patterns. `tags` and `label` are noted on every file taken; None keeps
         what was noted before. `rebuild` makes a new index of just these paths, which takes the place of the old one
-        once it is complete. Raises `PathNotFound`, `NothingToIndex`, `EmbedderMismatch`, `IndexUnusable`,
-        `IndexBusy`, `DiskFull` or `ReadOnly`.
+        once it is complete and takes over what that had noted. Raises `PathNotFound`, `NothingToIndex`,
+        `EmbedderMismatch`, `IndexUnusable`, `IndexBusy`, `DiskFull` or `ReadOnly`.
         """
         from edgeai import pipeline
 
@@ -112,16 +118,17 @@ class Assistant:
         options = pipeline.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
         roots = [Path(path) for path in paths]
 
-        def run(store: Store) -> SyncReport:
+        def run(store: Store, noted: Mapping[str, FileState] | None = None) -> SyncReport:
+            report = progress or (lambda _: None)
             return pipeline.sync(
-                roots, store=store, embedder=self.embedder, options=options, progress=progress or (lambda _: None)
+                roots, store=store, embedder=self.embedder, options=options, noted=noted, progress=report
             )
 
-        return self._rebuild(run) if rebuild else run(self.open_store(create=True))
+        return self._rebuild(run) if rebuild else run(self._whole_store(create=True))
 
-    def _rebuild(self, fill: Callable[[Store], SyncReport]) -> SyncReport:
+    def _rebuild(self, fill: Callable[[Store, Mapping[str, FileState]], SyncReport]) -> SyncReport:
         """Fill a new index file beside the old one, then let it take its place."""
-        Store.exists(self.index)  # raises for a file that is not ours to replace
+        noted = self._noted()
         fresh = self.index.with_name(self.index.name + ".rebuild")
         for leftover in fresh.parent.glob(fresh.name + "*"):
             leftover.unlink()
@@ -130,11 +137,22 @@ class Assistant:
                 self._store.close()
                 self._store = None
             with Store.open(fresh, maker=self._maker(), create=True) as store:
-                report = fill(store)
+                report = fill(store, noted)
             for suffix in ("-wal", "-shm"):  # of the old file: they must never meet the new one
                 self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
             fresh.replace(self.index)
         return report
+
+    def _noted(self) -> Mapping[str, FileState]:
+        """The files of the index as it is, whoever made it; raises for a file that is not ours to replace."""
+        if not Store.exists(self.index):
+            return {}
+        try:
+            with Store.open(self.index, maker=None) as old:
+                return old.files()
+        except IndexUnusable:  # perhaps why it is built again
+            self.notices.append("The old index could not be read; give tags and access labels again.")
+            return {}
 
     def search(self, query: str, limit: int = 8, *, where: Filter | None = None) -> list[Hit]:
         """The chunks that fit the query best, best first; needs no language model.
@@ -150,7 +168,7 @@ class Assistant:
             limit=limit,
             candidates=max(self.settings.candidates, limit),
             per_document=self.settings.per_document,
-            where=self._restrict(where),
+            where=where or EVERYTHING,
         )
         return list(found.hits)
 
@@ -173,13 +191,11 @@ class Assistant:
             # The words of a model that was not trained for this are seldom shown: reading more is worth more.
             saves_time=self._generator is not None and self._generator.spec.independent,
         )
-        return pipeline.ask(question, engines, self.settings, where=self._restrict(where), history=tuple(history))
+        return pipeline.ask(question, engines, self.settings, where=where or EVERYTHING, history=tuple(history))
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
-        document = self.open_store().document(Path(path).expanduser().resolve().as_posix())
-        allowed = self._restrict(None).labels
-        return document if document and (allowed is None or document.label in allowed) else None
+        return self.open_store().document(Path(path).expanduser().resolve().as_posix())
 
     def remove(self, *paths: Path | str) -> int:
         """Forget files, or all files below folders, whether or not they still exist; returns how many."""
@@ -210,11 +226,13 @@ class Assistant:
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
 
-        A loaded model stays loaded when its adapter changes. Raises `UsageProblem` when the embedder is among the
-        changes; `ModelUnknown` or `ModelRejected` when the adapter cannot be used, and then nothing has changed.
+        A loaded model stays loaded when its adapter changes. Raises `UsageProblem` for the embedder and the labels;
+        `ModelUnknown` or `ModelRejected` when the adapter cannot be used, and then nothing has changed.
         """
         if "embedder" in changes:
             raise UsageProblem("An index keeps its embedder; open another index to use another one.")
+        if "labels" in changes:  # what was computed for other labels is still in memory
+            raise UsageProblem("An assistant keeps its labels; open another one for other labels.")
         with self._lock:
             settings = replace(self.settings, **changes)
             reload = bool(_GENERATOR_SETTINGS & set(changes))
@@ -244,7 +262,11 @@ class Assistant:
             return self._embedder
 
     def open_store(self, *, create: bool = False) -> Store:
-        """The opened index; raises `IndexMissing` unless `create`."""
+        """The opened index, as far as this assistant may see it; raises `IndexMissing` unless `create`."""
+        whole = self._whole_store(create=create)
+        return whole if self.labels is None else whole.visible_to(self.labels)
+
+    def _whole_store(self, *, create: bool = False) -> Store:
         with self._lock:
             if self._store is None:
                 self._store = Store.open(self.index, maker=self._maker(), create=create)
@@ -343,9 +365,12 @@ class Assistant:
             self._registry.pull(name, self._progress)
         return lookup(name)
 
-    def _restrict(self, where: Filter | None) -> Filter:
-        where = where or EVERYTHING
-        if not self.settings.labels:
-            return where
-        mine = frozenset({"", *(label.strip() for label in self.settings.labels.split(","))})
-        return replace(where, labels=mine if where.labels is None else mine & where.labels)
+
+def _allowed(labels: Iterable[str] | None, setting: str) -> frozenset[str] | None:
+    """The labels that may be seen, "" for documents without one among them; None = all."""
+    if isinstance(labels, str):
+        raise UsageProblem(f"labels is a list; write [{labels!r}] instead of {labels!r}.")
+    named = [] if labels is None else [frozenset({"", *labels})]
+    if setting:
+        named.append(frozenset({"", *(label.strip() for label in setting.split(","))}))
+    return frozenset.intersection(*named) if named else None
