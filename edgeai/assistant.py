@@ -18,12 +18,12 @@ from edgeai.background import Background
 from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.chunks import CHUNKER
 from edgeai.config import Settings, load_settings
-from edgeai.errors import UsageProblem
+from edgeai.errors import IndexUnusable, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.models import Models
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.reply import Reply
-from edgeai.store import Maker, Store
+from edgeai.store import FileState, Maker, Store
 
 if TYPE_CHECKING:
     from edgeai.ahead import Asked
@@ -40,6 +40,10 @@ class Assistant:
     `adapter` the name or path of a LoRA adapter of it; `embedder` a catalog name or the path of a folder with an ONNX
     model, `reader` the same or "none". With `pull=True` a missing model is fetched at first use, reporting bytes to
     `progress`; otherwise nothing here ever opens the network.
+
+    With `labels` it answers for somebody who may see documents with one of these access labels, and those without
+    any: no other document is found, quoted, listed or counted. None means all, () only documents without a label. Only
+    `sync`, which reads the files themselves, is not restricted.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Assistant:
         embedder: str | None = None,
         reader: str | None = None,
         budget_ms: float | None = None,
+        labels: Iterable[str] | None = None,
         settings: Settings | None = None,
         pull: bool = False,
         progress: ProgressCallback | None = None,
@@ -59,8 +64,10 @@ class Assistant:
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         self.index = Path(index)
         self._models = Models(replace(settings or load_settings(), **changes), pull=pull, progress=progress)
+        self.labels = _allowed(labels, self.settings.labels)
         self._lock = threading.RLock()
         self._store: Store | None = None
+        self._visible: Store | None = None  # of it, what the labels allow
         self._told_of_calibration = False
         self._background: Background[Draft] = Background()
 
@@ -95,8 +102,8 @@ class Assistant:
 
         `include` and `exclude` are .gitignore patterns. `tags` and `label` are noted on every file taken; None keeps
         what was noted before. `rebuild` makes a new index of just these paths, which takes the place of the old one
-        once it is complete. Raises `PathNotFound`, `NothingToIndex`, `EmbedderMismatch`, `IndexUnusable`,
-        `IndexBusy`, `DiskFull` or `ReadOnly`.
+        once it is complete and takes over what that had noted. Raises `PathNotFound`, `NothingToIndex`,
+        `EmbedderMismatch`, `IndexUnusable`, `IndexBusy`, `DiskFull` or `ReadOnly`.
         """
         from edgeai import pipeline
 
@@ -107,29 +114,41 @@ class Assistant:
         options = pipeline.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
         roots = [Path(path) for path in paths]
 
-        def run(store: Store) -> SyncReport:
+        def run(store: Store, noted: Mapping[str, FileState] | None = None) -> SyncReport:
+            report = progress or (lambda _: None)
             return pipeline.sync(
-                roots, store=store, embedder=self.embedder, options=options, progress=progress or (lambda _: None)
+                roots, store=store, embedder=self.embedder, options=options, noted=noted, progress=report
             )
 
-        return self._rebuild(run) if rebuild else run(self.open_store(create=True))
+        return self._rebuild(run) if rebuild else run(self._whole_store(create=True))
 
-    def _rebuild(self, fill: Callable[[Store], SyncReport]) -> SyncReport:
+    def _rebuild(self, fill: Callable[[Store, Mapping[str, FileState]], SyncReport]) -> SyncReport:
         """Fill a new index file beside the old one, then let it take its place."""
-        Store.exists(self.index)  # raises for a file that is not ours to replace
+        noted = self._noted()
         fresh = self.index.with_name(self.index.name + ".rebuild")
         for leftover in fresh.parent.glob(fresh.name + "*"):
             leftover.unlink()
         with self._lock:
             if self._store is not None:
                 self._store.close()
-                self._store = None
+                self._store = self._visible = None
             with Store.open(fresh, maker=self._maker(), create=True) as store:
-                report = fill(store)
+                report = fill(store, noted)
             for suffix in ("-wal", "-shm"):  # of the old file: they must never meet the new one
                 self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
             fresh.replace(self.index)
         return report
+
+    def _noted(self) -> Mapping[str, FileState]:
+        """The files of the index as it is, whoever made it; raises for a file that is not ours to replace."""
+        if not Store.exists(self.index):
+            return {}
+        try:
+            with Store.open(self.index, maker=None) as old:
+                return old.files()
+        except IndexUnusable:  # perhaps why it is built again
+            self.notices.append("The old index could not be read; give tags and access labels again.")
+            return {}
 
     def search(self, query: str, limit: int = 8, *, where: Filter | None = None) -> list[Hit]:
         """The chunks that fit the query best, best first; needs no language model.
@@ -145,7 +164,7 @@ class Assistant:
             limit=limit,
             candidates=max(self.settings.candidates, limit),
             per_document=self.settings.per_document,
-            where=self._restrict(where),
+            where=where or EVERYTHING,
         )
         return list(found.hits)
 
@@ -172,7 +191,7 @@ class Assistant:
         engines = self._engines()
         if calibration:
             engines = replace(engines, calibration=lambda: calibration)
-        asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, engines.store)
+        asked = ahead.Asked(question, tuple(history), where or EVERYTHING, self.settings, engines.store)
         reply = pipeline.ask(
             question,
             engines,
@@ -199,9 +218,9 @@ class Assistant:
         """
         from edgeai import ahead
 
-        store = self._store
+        store = self._store and self.open_store()
         if self.settings.ahead and store and self._models.ready():
-            asked = ahead.Asked(question, tuple(history), self._restrict(where), self.settings, store)
+            asked = ahead.Asked(question, tuple(history), where or EVERYTHING, self.settings, store)
             self._background.begin(asked, partial(ahead.drafts, asked, self._engines), store.stamp)
 
     @contextmanager
@@ -223,9 +242,7 @@ class Assistant:
 
     def document(self, path: Path | str) -> Document | None:
         """The indexed text of a file, which citation offsets count in; None when it is not in the index."""
-        document = self.open_store().document(Path(path).expanduser().resolve().as_posix())
-        allowed = self._restrict(None).labels
-        return document if document and (allowed is None or document.label in allowed) else None
+        return self.open_store().document(Path(path).expanduser().resolve().as_posix())
 
     def remove(self, *paths: Path | str) -> int:
         """Forget files, or all files below folders, whether or not they still exist; returns how many."""
@@ -277,11 +294,13 @@ class Assistant:
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
 
-        A loaded model stays loaded when its adapter changes. Raises `UsageProblem` when the embedder is among the
-        changes; `ModelUnknown` or `ModelRejected` when the adapter cannot be used, and then nothing has changed.
+        A loaded model stays loaded when its adapter changes. Raises `UsageProblem` for the embedder and the labels;
+        `ModelUnknown` or `ModelRejected` when the adapter cannot be used, and then nothing has changed.
         """
         if "embedder" in changes:
             raise UsageProblem("An index keeps its embedder; open another index to use another one.")
+        if "labels" in changes:  # what was computed for other labels is still in memory
+            raise UsageProblem("An assistant keeps its labels; open another one for other labels.")
         self._background.stop()
         self._models.reconfigure(replace(self.settings, **changes), set(changes))
 
@@ -300,7 +319,14 @@ class Assistant:
         )
 
     def open_store(self, *, create: bool = False) -> Store:
-        """The opened index; raises `IndexMissing` unless `create`."""
+        """The opened index, as far as this assistant may see it; raises `IndexMissing` unless `create`."""
+        with self._lock:
+            whole = self._whole_store(create=create)
+            if self._visible is None:
+                self._visible = whole if self.labels is None else whole.visible_to(self.labels)
+            return self._visible
+
+    def _whole_store(self, *, create: bool = False) -> Store:
         with self._lock:
             if self._store is None:
                 self._store = Store.open(self.index, maker=self._maker(), create=create)
@@ -317,7 +343,7 @@ class Assistant:
             self._models.close()
             if self._store is not None:
                 self._store.close()
-            self._store = None
+            self._store = self._visible = None
 
     def __enter__(self) -> Assistant:
         return self
@@ -325,9 +351,12 @@ class Assistant:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _restrict(self, where: Filter | None) -> Filter:
-        where = where or EVERYTHING
-        if not self.settings.labels:
-            return where
-        mine = frozenset({"", *(label.strip() for label in self.settings.labels.split(","))})
-        return replace(where, labels=mine if where.labels is None else mine & where.labels)
+
+def _allowed(labels: Iterable[str] | None, setting: str) -> frozenset[str] | None:
+    """The labels that may be seen, "" for documents without one among them; None = all."""
+    if isinstance(labels, str):
+        raise UsageProblem(f"labels is a list; write [{labels!r}] instead of {labels!r}.")
+    named = [] if labels is None else [frozenset({"", *labels})]
+    if setting:
+        named.append(frozenset({"", *(label.strip() for label in setting.split(","))}))
+    return frozenset.intersection(*named) if named else None

@@ -7,7 +7,7 @@ is worth is `check`'s business, and `check` says what it cannot prove.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -65,10 +65,12 @@ def sync(
     store: Store,
     embedder: Embedder,
     options: SyncOptions | None = None,
+    noted: Mapping[str, FileState] | None = None,
     progress: ProgressCallback = lambda _: None,
 ) -> SyncReport:
     """Bring the index in line with the files below `roots`.
 
+    `noted` are the files of an earlier index, whose tags and labels the new one is to take over.
     Raises `PathNotFound` for a missing root and `NothingToIndex` when there is nothing to read. A file that cannot be
     read is reported in `skipped`; its earlier version, if any, stays. Interrupted at any point, the next run goes on
     from the last committed batch.
@@ -93,7 +95,7 @@ def sync(
         store.touch(entry.path, modified=entry.modified, size=entry.size)
     incoming = [entry.path for entry in (*plan.added, *plan.changed)]
     unreadable: dict[str, Skipped] = {}
-    readable = _read(incoming, known, options, unreadable)
+    readable = _read(incoming, {**(noted or {}), **known}, options, unreadable)
     written, embed_seconds = _index(readable, store, embedder, _counter(progress, len(incoming)))
     if len(unreadable) == len(plan.added) == len(entries) and not plan.removed:
         raise NothingToIndex(_nothing_to_index(roots, (*skipped, *unreadable.values())))
@@ -134,7 +136,7 @@ def _nothing_to_index(roots: Sequence[Path], skipped: Sequence[Skipped]) -> str:
 
 
 def _read(
-    paths: Sequence[str], known: dict[str, FileState], options: SyncOptions, unreadable: dict[str, Skipped]
+    paths: Sequence[str], known: Mapping[str, FileState], options: SyncOptions, unreadable: dict[str, Skipped]
 ) -> Iterator[Document]:
     for path in paths:
         before = known.get(path)

@@ -110,6 +110,19 @@ def test_an_edit_is_answered_from_the_new_text_at_once(assistant, docs):
         assert f"{weeks} weeks" in assistant.ask("How long is parental leave?").answer.text
 
 
+def test_a_moved_file_is_cited_where_it_is_and_a_removed_one_not_at_all(assistant, docs):
+    assistant.sync(docs)
+    moved = docs / "leave.md"
+    for name in ("absence.md", "holidays.md"):
+        moved = moved.rename(docs / name)
+        assistant.sync(docs)
+        answer = assistant.ask("How long is parental leave?").answer
+        assert names(citation.path for citation in answer.citations) == [name]
+    moved.unlink()
+    assistant.sync(docs)
+    assert "20 weeks" not in assistant.ask("How long is parental leave?").answer.text
+
+
 def test_one_bad_file_never_stops_the_rest(assistant, docs):
     (docs / "broken.pdf").write_bytes(b"%PDF-1.7 this is not a PDF")
     (docs / "empty.txt").write_text("")

@@ -73,6 +73,8 @@ def sync_command(
             rebuild=rebuild,
             progress=progress,
         )
+    for line in assistant.notices:
+        console.notice(line)
     if as_json:
         console.print_json(report.as_dict())
     else:

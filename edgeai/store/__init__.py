@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -60,13 +61,17 @@ class FileState:
 
 
 class Store:
-    """One index file; open it with `Store.open`. May be used from several threads, not across `fork`."""
+    """One index file; open it with `Store.open`. May be used from several threads, not across `fork`.
+
+    `visible_to` gives a store whose reading half knows only the documents with certain access labels.
+    """
 
     def __init__(self, database: Database, maker: Maker) -> None:
         self._database = database
         self._maker = maker
         self._memory = VectorMemory(database, maker.dimension)
         self._frequencies = keywords.Frequencies(database)
+        self._seen = EVERYTHING
 
     # opening ----------------------------------------------------------------------------------------------------------
 
@@ -99,6 +104,17 @@ class Store:
     def maker(self) -> Maker:
         """What the index was built with."""
         return self._maker
+
+    def visible_to(self, labels: frozenset[str]) -> Store:
+        """The same open index, of which only documents with these access labels can be read ("" = without one).
+
+        Whatever is counted, listed, searched or looked up here counts, lists and finds no others; only the ranking of
+        keywords weighs words by how frequent they are in all documents. Writing is not restricted. Closing either
+        closes both.
+        """
+        restricted = copy(self)
+        restricted._seen = self._narrowed(Filter(labels=labels))
+        return restricted
 
     def close(self) -> None:
         """Close the file, once other threads are done with the query or the write they are in."""
@@ -185,31 +201,33 @@ class Store:
 
     def files(self) -> dict[str, FileState]:
         """All documents by path."""
-        rows = self._database.rows("""
-            SELECT path, digest, size, modified, type, label,
+        rows = self._rows(
+            """SELECT path, digest, size, modified, type, label,
                 (SELECT count(*) FROM chunks WHERE document_id = documents.id),
                 (SELECT json_group_array(tag ORDER BY position) FROM tags WHERE document_id = documents.id)
-            FROM documents ORDER BY path""")
+            FROM documents""",
+            order="path",
+        )
         return {row[0]: self._file_state(row) for row in rows}
 
     def document(self, path: str) -> Document | None:
         """The document at `path` with its text, without `blocks`; None when there is none."""
-        rows = self._database.rows(f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE path = ?", (path,))
+        rows = self._rows(f"SELECT {_DOCUMENT_COLUMNS} FROM documents", path=path)
         return self._document(rows[0]) if rows else None
 
     def documents(self) -> Iterator[Document]:
         """All documents in the order of their paths, read one by one."""
-        for (path,) in self._database.rows("SELECT path FROM documents ORDER BY path"):
+        for (path,) in self._rows("SELECT path FROM documents", order="path"):
             document = self.document(path)
             if document is not None:  # removed since the listing
                 yield document
 
     def chunks_of(self, path: str) -> tuple[tuple[int, Chunk], ...]:
         """(chunk id, chunk) of a document in reading order."""
-        rows = self._database.rows(
-            f"SELECT chunks.id, {queries.CHUNK_COLUMNS} FROM chunks JOIN documents ON documents.id = document_id "
-            "WHERE path = ? ORDER BY chunks.start, chunks.id",
-            (path,),
+        rows = self._rows(
+            f"SELECT chunks.id, {queries.CHUNK_COLUMNS} FROM chunks JOIN documents ON documents.id = document_id",
+            path=path,
+            order="chunks.start, chunks.id",
         )
         return tuple((row[0], queries.chunk_from(self._database.path, row[1:])) for row in rows)
 
@@ -231,11 +249,12 @@ class Store:
 
     def count_documents(self) -> int:
         """How many documents there are."""
-        return int(self._database.value("SELECT count(*) FROM documents"))
+        return int(self._rows("SELECT count(*) FROM documents")[0][0])
 
     def count_chunks(self) -> int:
         """How many chunks there are."""
-        return int(self._database.value("SELECT count(*) FROM chunks"))
+        joined = "" if self._seen == EVERYTHING else "JOIN documents ON documents.id = document_id"
+        return int(self._rows(f"SELECT count(*) FROM chunks {joined}")[0][0])
 
     def stamp(self) -> tuple[int, int]:
         """Two numbers that change with anything in the index; only those of one thread can be compared."""
@@ -245,7 +264,7 @@ class Store:
         """Counts, sizes and versions, ready for JSON; `bytes` includes SQLite's log."""
         path = self._database.path
         log = path.with_name(path.name + "-wal")
-        types = self._database.rows("SELECT type, count(*) FROM documents GROUP BY type ORDER BY type")
+        types = self._rows("SELECT type, count(*) FROM documents", order="type", group="type")
         return {
             "path": str(path),
             "documents": self.count_documents(),
@@ -278,7 +297,9 @@ class Store:
         With `frequencies` (as from `document_frequency`) a large index is not scored as a whole: the most frequent
         terms may not count, and chunks that hold no other be left out (`edgeai.store.keywords`).
         """
-        return keywords.matching(self._database, terms, limit=limit, where=where, frequencies=frequencies)
+        return keywords.matching(
+            self._database, terms, limit=limit, where=self._narrowed(where), frequencies=frequencies
+        )
 
     def nearest(self, vector: Vectors, *, limit: int, where: Filter = EVERYTHING) -> list[tuple[int, float]]:
         """Chunks closest to a unit vector, float32, shape (dimension,): (chunk id, cosine), best first.
@@ -286,7 +307,7 @@ class Store:
         Exact up to about 30,000 chunks; beyond, single ones may be missed (`edgeai.store.vectors`). Cosines are exact.
         Raises `ValueError` for a vector that does not fit.
         """
-        return self._memory.nearest(self._query(vector), limit=limit, where=where)
+        return self._memory.nearest(self._query(vector), limit=limit, where=self._narrowed(where))
 
     def load_vectors(self) -> None:
         """Bring what `nearest` keeps in memory up to date now, so that the next search need not wait for it."""
@@ -296,22 +317,39 @@ class Store:
         self, vector: Vectors, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING
     ) -> dict[int, float]:
         """Cosine of a unit vector with each of these chunks; ids that are gone or not visible are left out."""
-        return queries.similarities(self._database, self._query(vector), chunk_ids, where=where)
+        return queries.similarities(self._database, self._query(vector), chunk_ids, where=self._narrowed(where))
 
     def hydrate(self, chunk_ids: Iterable[int], *, where: Filter = EVERYTHING) -> dict[int, StoredChunk]:
         """The chunks behind ids, in the order given; ids that are gone or not visible are left out."""
-        return queries.hydrate(self._database, chunk_ids, where=where)
+        return queries.hydrate(self._database, chunk_ids, where=self._narrowed(where))
 
     def document_frequency(self, terms: Iterable[str], *, where: Filter = EVERYTHING) -> dict[str, int]:
         """For each term, how many chunks hold it."""
-        return self._frequencies.of(terms, where)
+        return self._frequencies.of(terms, self._narrowed(where))
 
     def vectors(self, chunk_ids: Sequence[int]) -> Vectors:
         """The vectors of chunks in the order given, float32, shape (len(chunk_ids), dimension).
 
         Raises `KeyError` for an id that is not in the index.
         """
+        if self._seen != EVERYTHING and (hidden := set(chunk_ids) - set(self.hydrate(chunk_ids))):
+            raise KeyError(min(hidden))
         return queries.vectors(self._database, chunk_ids, self._maker.dimension)
+
+    def _narrowed(self, where: Filter) -> Filter:
+        """A filter that allows nothing this store may not see."""
+        mine = self._seen.labels
+        if mine is None or where.labels is None:
+            return where if mine is None else replace(where, labels=mine)
+        return replace(where, labels=mine & where.labels)
+
+    def _rows(self, select: str, *, path: str | None = None, group: str = "", order: str = "") -> list[tuple[Any, ...]]:
+        """The rows of a query on `documents` that this store may see, of one path or all."""
+        condition, values = queries.visible(self._seen)
+        clauses = [*([condition] if condition else []), *(["path = ?"] if path is not None else [])]
+        sql = f"{select} {'WHERE ' if clauses else ''}{' AND '.join(clauses)}"
+        sql += (f" GROUP BY {group}" if group else "") + (f" ORDER BY {order}" if order else "")
+        return self._database.rows(sql, (*values, *([path] if path is not None else [])))
 
     def _query(self, vector: Vectors) -> Vectors:
         checked: Vectors = unit_vectors(np.asarray(vector)[np.newaxis], (1, self._maker.dimension))[0]
