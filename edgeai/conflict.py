@@ -26,6 +26,7 @@ LEAST_CONFIDENCE, LEAST_SPAN = 0.45, 0.05  # that a passage holds the answer; th
 # Names and dates abound, and the reader takes a wrong one more easily than a wrong quantity.
 NAME_CONFIDENCE, NAME_SPAN = 0.6, 0.3
 
+_NAME = re.compile(r"(?<=\s)[^\W\d_a-z][\w’'-]*")
 _JOINS = re.compile(r"\band\b", re.IGNORECASE)
 
 Kind = Literal["conflict", "superseded"]
@@ -61,6 +62,11 @@ class _Claim:
             return confidence >= NAME_CONFIDENCE and self.reading.span >= NAME_SPAN
         return confidence >= LEAST_CONFIDENCE and self.reading.span >= LEAST_SPAN
 
+    @property
+    def is_own_date(self) -> bool:
+        """Whether what is said is only the date that the version bears."""
+        return versions.date_of(self.passage) in self.said.dates
+
 
 def find(question: str, passages: Sequence[Passage], readings: Sequence[Reading]) -> Difference | None:
     """The likeliest answer against the next likeliest of another document that contradicts it, None when none does.
@@ -90,12 +96,14 @@ def _claim(row: int, passage: Passage, reading: Reading) -> _Claim:
 def _difference(question: str, one: _Claim, other: _Claim) -> Difference | None:
     """None where the two may be answers to different questions."""
     asked = content(question)
+    if not _same_subject(asked, _names(question), one, other):
+        return None
     if _replaces(one, other) or _replaces(other, one):
         newer, older = (one, other) if _replaces(one, other) else (other, one)
-        if not _same_subject(asked, one, other) or _asks_for(question, older.passage, newer.passage):
+        if newer.is_own_date or older.is_own_date or _asks_for(question, older.passage, newer.passage):
             return None
         return Difference("superseded", newer.row, older.row)
-    if one.said.name or not _same_subject(asked, one, other) or not _same_statement(asked, one, other):
+    if one.said.name or not _same_statement(asked, one, other):
         return None  # two names can both be right: there may be two of what is asked for
     return Difference("conflict", one.row, other.row)
 
@@ -111,10 +119,19 @@ def _asks_for(question: str, older: Passage, newer: Passage) -> bool:
     return was is not None and was[0] in years and (now is None or now[0] not in years)
 
 
-def _same_subject(asked: Content, one: _Claim, other: _Claim) -> bool:
-    """Whether no number of the question is in one passage alone, nor words of it in each that the other lacks."""
+def _names(question: str) -> frozenset[str]:
+    """Stems of the words in capitals, without the first, which may be no name."""
+    return evidence(" ".join(_NAME.findall(question))).stems
+
+
+def _same_subject(asked: Content, names: frozenset[str], one: _Claim, other: _Claim) -> bool:
+    """Whether the passages may be about the same thing.
+
+    Not when one alone has a number or a name of the question, nor when each has a word of it that the other lacks.
+    """
     mine, theirs = _apart(asked, *(f"{place(claim.passage)}\n{claim.passage.text}" for claim in (one, other)))
-    return not (mine.numbers or theirs.numbers or (mine.stems and theirs.stems))
+    alone = mine.numbers or theirs.numbers or (mine.stems | theirs.stems) & names
+    return not alone and not (mine.stems and theirs.stems)
 
 
 def _same_statement(asked: Content, one: _Claim, other: _Claim) -> bool:

@@ -1,8 +1,8 @@
 """What kind of value a stretch of text states (a quantity, a date, a time, a name), and whether two of them differ.
 
 Pure. Only values of the same kind and unit are ever said to differ; everything else counts as not comparable, because
-saying that sources differ where they do not is worse than missing that they do. Units are not converted: "2 weeks" and
-"14 days" are not compared. English only where words matter (months, number words, units); elsewhere digits count.
+saying that sources differ where they do not is worse than missing that they do. Of units only those of time up to weeks
+are converted. English only where words matter (months, number words, units); elsewhere digits count.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ LONGEST = 12  # words; a longer span is a statement, which may hold values of se
 LONGEST_NAME = 4
 CONTEXT = 30  # characters around a span in which its unit may stand
 CURRENCIES = frozenset({"euro", "dollar", "pound", "yen"})  # prices are not rounded: "€2" is not "€1.60"
+MOST_APART = 10  # times; values that are further apart are of different things
 VAGUE_SHARE = Decimal("0.25")  # "about 100" and "120" may well be the same
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -65,6 +66,10 @@ _SAME_UNIT = {
     "%": "percent", "percentage": "percent", "°": "degree", "°c": "degree", "h": "hour", "hr": "hour",
     "min": "minute", "s": "second", "sec": "second", "wk": "week", "yr": "year", "people": "person",
 }  # fmt: skip
+_SYMBOLIC = frozenset(
+    _SAME_UNIT[symbol] for symbol in ("€", "$", "£", "¥", "%", "°")
+)  # never left out where it is meant
+_SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}  # months and years have no one length
 _NO_UNIT = frozenset(
     """a after an and any are as at be been before between but by can during each every for from had has have if in
     into is it its later more must not of off on only or our over per since so that the their then there they this to
@@ -223,9 +228,13 @@ def _amounts(span: str, before: str, after: str) -> Iterator[Amount]:
     for match in _NUMBER.finditer(whole, len(front), len(front) + len(told)):
         scale = Decimal(10) ** _SCALES.get((match["scale"] or "").casefold(), 0)
         low = _decimal(match["low"])
+        unit = _unit(whole[: match.start()], whole[match.end() :])
+        if len(unit) == 1 and unit <= _SECONDS.keys():
+            scale *= _SECONDS[min(unit)]
+            unit = frozenset({"second"})
         yield Amount(
             low * scale,
-            _unit(whole[: match.start()], whole[match.end() :]),
+            unit,
             Decimal(1).scaleb(int(low.as_tuple().exponent)) * scale,
             _VAGUE.search(whole[: match.start()]) is not None,
             _decimal(match["high"]) * scale if match["high"] else None,
@@ -269,12 +278,23 @@ def _unit_words(found: Iterable[str]) -> frozenset[str]:
 
 
 def _amounts_differ(one: Sequence[Amount], other: Sequence[Amount]) -> bool:
-    """Whether amounts of one unit differ, and neither span says all that the other says of it."""
-    pairs = [(a, b) for a in one for b in other if a.unit & b.unit or not (a.unit and b.unit)]
-    if not pairs:
+    """Whether amounts of one unit differ, and neither span says all that the other says of it.
+
+    Spans with more amounts than the other say something else as well, and need not answer the same.
+    """
+    pairs = [(a, b) for a in one for b in other if _comparable(a, b)]
+    if not pairs or len(one) != len(other):
         return False
     left, right = dict.fromkeys(a for a, _ in pairs), dict.fromkeys(b for _, b in pairs)
     return not _covers(left, right, _same_amount) and not _covers(right, left, _same_amount)
+
+
+def _comparable(one: Amount, other: Amount) -> bool:
+    """Whether two amounts may be of the same thing: of one unit as far as it is said, and of similar size."""
+    low, high = sorted((one.number, other.number))
+    if low and high > MOST_APART * low:
+        return False
+    return bool(one.unit & other.unit) or (not (one.unit and other.unit) and not (one.unit | other.unit) & _SYMBOLIC)
 
 
 def _same_amount(one: Amount, other: Amount) -> bool:

@@ -123,6 +123,21 @@ def test_a_number_in_the_question_tells_two_things_apart():
     assert found(*pairs, question="How much does model 40 weigh?") is None
 
 
+def test_a_name_in_the_question_tells_two_things_apart():
+    first, second = passage(1, "The battery of Kestrel lasts 8 years."), passage(2, "The battery lasts 10 years.")
+    pairs = [(first, reading(first, "8 years")), (second, reading(second, "10 years"))]
+    assert found(*pairs, question="How long does the battery last?") is not None
+    assert found(*pairs, question="How long does the battery of Kestrel last?") is None
+
+
+def test_the_date_a_version_bears_is_not_what_it_says():
+    first = passage(1, "The board meets in spring.", title="Minutes 2 February 2026")
+    second = passage(2, "Decided on 2 February 2026.", title="Minutes 2 February 2026")
+    third = passage(3, "Decided on 5 September 2022.", title="Minutes 5 September 2022")
+    pairs = [(second, reading(second, "2 February 2026")), (third, reading(third, "5 September 2022"))]
+    assert found((first, reading(first, "spring", 0.1)), *pairs, question="When is the board decided?") is None
+
+
 def test_answers_to_two_parts_of_a_question_do_not_contradict_each_other():
     first, second = passage(1, "The handset costs £13."), passage(2, "Cover costs £7.")
     pairs = [(first, reading(first, "£13")), (second, reading(second, "£7"))]
