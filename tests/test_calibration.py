@@ -70,7 +70,7 @@ def test_the_floor_keeps_to_the_risk_and_no_lower_one_does(answers, risk):
 
 
 def test_a_curve_that_was_bent_is_found_again():
-    slope, offset = fit_curve(*calibration.columns(world(20_000, 0.5, -1.0)))
+    slope, offset = fit_curve(*calibration.columns(world(6_000, 0.5, -1.0)))
     assert slope == pytest.approx(0.5, abs=0.05)
     assert offset == pytest.approx(-1.0, abs=0.1)
 
@@ -90,11 +90,11 @@ def test_the_error_reported_comes_from_questions_not_fitted_on_and_falls():
 
 
 def test_without_a_risk_an_answer_has_to_be_as_likely_right_as_the_general_floor_says():
-    fitted = fit(world(2_000, 0.5, -0.8), 0.4)
+    fitted = fit(world(1_000, 0.5, -0.8), 0.4)
     at_floor = apply(np.array([fitted.floor]), fitted.slope, fitted.offset)[0]
     assert at_floor == pytest.approx(FLOOR)
     assert fitted.after.wrong < fitted.before.wrong
-    assert fit(world(2_000, 1.0, 0.0), 0.4).floor == pytest.approx(FLOOR, abs=0.05)
+    assert fit(world(1_000, 1.0, 0.0), 0.4).floor == pytest.approx(FLOOR, abs=0.05)
 
 
 def test_a_wanted_risk_moves_the_floor():

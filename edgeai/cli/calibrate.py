@@ -28,10 +28,13 @@ def calibrate(file: TextIO | None, assistant: Assistant, risk: float | None, htm
     from edgeai.cli import console
     from edgeai.evaluation import calibration_page, drift
 
+    assistant.open_store().set_notes({})  # raises where nothing can be written, before minutes are spent
     asked, basis = _ask(_cases(file, assistant), assistant)
     fitted, calibration = _fit(asked, basis, assistant, risk)
     evidence = drift.evidence(asked, calibration, assistant.embedder)
     assistant.open_store().set_notes({CALIBRATION: calibration.as_dict(), drift.EVIDENCE: evidence})
+    for line in assistant.notices:
+        console.notice(line)
     if html is not None:
         from edgeai.cli.index import writing
 
