@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgeai.filters import Filter
     from edgeai.records import Answer
 
-DRAFTS = 120  # questions made from the documents where no file is given
+DRAFTS = 120  # questions asked of those made from the documents where no file is given
+DRAWN = 600  # of which they are chosen
 
 
 def calibrate(file: TextIO | None, assistant: Assistant, risk: float | None, html: Path | None, as_json: bool) -> None:
@@ -27,10 +28,13 @@ def calibrate(file: TextIO | None, assistant: Assistant, risk: float | None, htm
     from edgeai.cli import console
     from edgeai.evaluation import calibration_page, drift
 
+    assistant.open_store().set_notes({})  # raises where nothing can be written, before minutes are spent
     asked, basis = _ask(_cases(file, assistant), assistant)
     fitted, calibration = _fit(asked, basis, assistant, risk)
     evidence = drift.evidence(asked, calibration, assistant.embedder)
     assistant.open_store().set_notes({CALIBRATION: calibration.as_dict(), drift.EVIDENCE: evidence})
+    for line in assistant.notices:
+        console.notice(line)
     if html is not None:
         from edgeai.cli.index import writing
 
@@ -76,11 +80,17 @@ def show_drift(assistant: Assistant, as_json: bool) -> None:
 def _cases(file: TextIO | None, assistant: Assistant) -> list[Case]:
     from edgeai.cli import console
     from edgeai.evaluation import makeset, questions
+    from edgeai.evaluation.calibration import LEAST
 
     if file is not None:
         return questions.read_cases(file)
-    console.notice("Drafted questions are easier than those people ask; calibrate again with a file of your own.")
-    return questions.read_cases(map(json.dumps, makeset.draft_questions(assistant.open_store(), DRAFTS)))
+    console.notice("Drafted questions are not like those people ask; calibrate again with a file of your own.")
+    drafts = makeset.draft_questions(assistant.open_store(), DRAWN)
+    answerable = [draft for draft in drafts if draft["kind"] == questions.ANSWERABLE]  # others are held out
+    # Whether a name is the right one is hardly to be seen from words, so names are asked for only where little is left.
+    facts = [draft for draft in answerable if not draft["question"].startswith(makeset.ASKS_NAME)]
+    chosen = facts if len(facts) >= LEAST else answerable
+    return questions.read_cases(map(json.dumps, chosen[:DRAFTS]))
 
 
 def _ask(cases: list[Case], assistant: Assistant) -> tuple[list[Asked], Basis]:

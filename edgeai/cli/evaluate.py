@@ -63,8 +63,8 @@ def eval_command(
     when the interval of its difference (paired bootstrap, 5 % error shared among all figures) excludes 0.
 
     --calibrate asks everything with nothing withheld, some of it with the documents of the answer left out, and keeps
-    in the index what a confidence is worth and from which one on to answer: no more may be wrong than before, or
-    --risk. --drift needs the setting log_questions.
+    in the index what a confidence is worth and from which one on to answer: where the chance to be right is what the
+    general floor asks for, or, with --risk, such that no larger share is wrong. --drift needs log_questions = true.
     """
     from edgeai.cli import console
     from edgeai.cli.calibrate import calibrate as fit

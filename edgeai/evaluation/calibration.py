@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from edgeai.errors import UsageProblem
 from edgeai.evaluation.metrics import Values, expected_calibration_error, risk_coverage
-from edgeai.read import log_odds
+from edgeai.read import FLOOR, log_odds
 
 Flags = npt.NDArray[np.bool_]
 
 LEAST = 20  # answers that can be judged; with fewer, chance decides
-FOLDS = 5
+FOLDS = 5  # of cross-validation
 SLOPES = np.geomspace(0.05, 5.0, 185)  # 2.5 % apart; none is negative, so the order of answers never turns round
 _HALVINGS = 60  # of an interval of a few hundred: exact to a float
 CURVE_POINTS = 100
@@ -54,9 +54,9 @@ class Fit:
     slope: float
     offset: float
     floor: float
-    risk: float  # share wrong that was allowed
+    risk: float | None  # share wrong that was allowed
     trials: int
-    before: Operation
+    before: Operation  # uncalibrated, at the general floor
     after: Operation  # cross-validated
     curve: tuple[tuple[float, float, float], ...]  # (coverage, risk, raw confidence), coverage rising
 
@@ -67,29 +67,29 @@ class Fit:
         return {**asdict(self), "curve": curve}
 
 
-def fit(trials: Sequence[Trial], floor: float, risk: float | None = None) -> Fit:
+def fit(trials: Sequence[Trial], general: float, risk: float | None = None) -> Fit:
     """The curve, and the lowest floor at which no more than `risk` of what is answered is wrong.
 
-    With `risk` None that is the share that is wrong at today's raw `floor`, so that no more is wrong than before.
-    Raises `UsageProblem` for too few answers, or when no floor keeps to the risk.
+    With `risk` None an answer is shown where it is right with a probability of at least `read.FLOOR`: what the general
+    floor asks for, now that the confidence is one. `general` is the raw floor in use before. Raises `UsageProblem` for
+    too few answers, or when no floor keeps to the risk.
     """
     raw, right = columns(trials)
     if len(raw) < LEAST:
         raise UsageProblem(
             f"A calibration needs {LEAST} answers that can be judged, these questions gave {len(raw)}; add questions."
         )
-    before = _operation(raw, raw, right, floor, len(trials))
-    allowed = before.wrong if risk is None else risk
-    chosen = lowest_floor(raw, right, allowed)
-    if chosen is None:
+    slope, offset = fit_curve(raw, right)
+    floor = _floor(raw, right, slope, offset, risk)
+    if floor is None:
         best = float(risk_coverage(raw, right)[1].min())
         raise UsageProblem(
-            f"No floor keeps wrong answers at {allowed:.0%}: at best {best:.0%} of them are wrong; "
-            "allow more with --risk, or see in the run which stage loses the sources."
+            f"No floor keeps wrong answers at {risk:.0%}: at best {best:.0%} of them are wrong; "
+            "allow more with --risk, or see with `edgeai eval FILE` which stage loses the sources."
         )
-    slope, offset = fit_curve(raw, right)
-    after = cross_validate(trials, floor, allowed)
-    return Fit(slope, offset, chosen, allowed, len(trials), before, after, _curve(raw, right, len(trials)))
+    before = _outcome(raw >= general, right, len(trials), expected_calibration_error(raw, right))
+    after = cross_validate(trials, risk)
+    return Fit(slope, offset, floor, risk, len(trials), before, after, _curve(raw, right, len(trials)))
 
 
 def columns(trials: Sequence[Trial]) -> tuple[Values, Values]:
@@ -165,9 +165,11 @@ def lowest_floor(raw: Values, right: Values, risk: float) -> float | None:
     return middle if middle > below else last
 
 
-def _operation(raw: Values, probability: Values, right: Values, floor: float, asked: int) -> Operation:
-    shown = raw >= floor
-    return _outcome(shown, right, asked, expected_calibration_error(probability, right))
+def _floor(raw: Values, right: Values, slope: float, offset: float, risk: float | None) -> float | None:
+    """The raw floor for a risk; with None the raw confidence whose calibrated probability is `FLOOR`."""
+    if risk is not None:
+        return lowest_floor(raw, right, risk)
+    return float(_logistic(np.array((log_odds(FLOOR) - offset) / slope)))
 
 
 def _outcome(shown: Flags, right: Values, asked: int, ece: float) -> Operation:
@@ -175,23 +177,21 @@ def _outcome(shown: Flags, right: Values, asked: int, ece: float) -> Operation:
     return Operation(float(shown.sum()) / asked, wrong, ece)
 
 
-def cross_validate(trials: Sequence[Trial], floor: float, risk: float) -> Operation:
-    """What curves and floors, each fitted on four fifths of the groups, do on the other fifth.
+def cross_validate(trials: Sequence[Trial], risk: float | None) -> Operation:
+    """What curves and floors, each fitted on four fifths of the groups, do on the other fifth; at least two groups.
 
-    Where four fifths give no floor for the risk, today's raw `floor` is taken.
+    Where four fifths give no floor for the risk, nothing of the other fifth is answered.
     """
     groups = {group: number % FOLDS for number, group in enumerate(dict.fromkeys(trial.group for trial in trials))}
     folds = np.array([groups[trial.group] for trial in trials if trial.shown])
     raw, right = columns(trials)
     probability, shown = np.empty(len(raw)), np.zeros(len(raw), dtype=bool)
-    for fold in range(FOLDS):
+    for fold in np.unique(folds):
         held, rest = folds == fold, folds != fold
-        if held.any() and rest.any():
-            probability[held] = apply(raw[held], *fit_curve(raw[rest], right[rest]))
-            chosen = lowest_floor(raw[rest], right[rest], risk)
-            shown[held] = raw[held] >= (floor if chosen is None else chosen)
-        else:
-            probability[held], shown[held] = raw[held], raw[held] >= floor
+        curve = fit_curve(raw[rest], right[rest])
+        floor = _floor(raw[rest], right[rest], *curve, risk)
+        probability[held] = apply(raw[held], *curve)
+        shown[held] = floor is not None and raw[held] >= floor
     return _outcome(shown, right, len(trials), expected_calibration_error(probability, right))
 
 
