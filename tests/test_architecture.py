@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module imports only modules of earlier layers: read from top to bottom, nothing is used before it is explained.
 LAYERS = [
-    ["errors", "records"],
+    ["errors", "records", "specs"],
     [
         "background",
         "changes",
@@ -31,7 +31,6 @@ LAYERS = [
         "schema",
         "scores",
         "sentences",
-        "specs",
         "speculate",
         "states",
         "terms",

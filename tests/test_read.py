@@ -80,8 +80,8 @@ def test_the_span_is_shown_with_the_sentence_it_stands_in():
     assert (citation.start, citation.end) == (10 + 27, 10 + 27 + len(citation.quote))
 
 
-def test_the_best_passage_is_the_one_whose_answer_is_likeliest():
-    readings = [reading(0.9, 0.1, end=4), reading(0.8, 0.9, end=4), reading(0.1, 0.9, end=4)]
+def test_the_best_passage_is_the_one_that_most_likely_holds_an_answer_with_a_clear_span():
+    readings = [reading(0.1, 0.9, end=4), reading(0.9, 0.3, end=4), reading(0.9, 0.1, end=4)]
     shown, citation = read.extract([passage("Text one.", n) for n in (1, 2, 3)], readings)
     assert shown == "Text [2]"
     assert citation.n == 2

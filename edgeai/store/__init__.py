@@ -19,8 +19,9 @@ import numpy as np
 from edgeai.errors import EmbedderMismatch, IndexMissing, PathNotFound
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.records import Chunk, Document
-from edgeai.store import integrity, keywords, queries, schema
+from edgeai.store import files, integrity, keywords, queries, schema
 from edgeai.store.database import Database, create_file, damaged
+from edgeai.store.files import FileState
 from edgeai.store.queries import StoredChunk
 from edgeai.store.vectors import VectorMemory
 from edgeai.store.writes import Entry, delete, reword, unit_vectors
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from edgeai.records import Vectors
 
 __all__ = ["FileState", "Maker", "Store", "StoredChunk"]
-
-_DOCUMENT_COLUMNS = """
-    path, (SELECT json_group_array(text ORDER BY part) FROM texts WHERE document_id = documents.id),
-    type, title, modified, digest,
-    (SELECT json_group_array(tag ORDER BY position) FROM tags WHERE document_id = documents.id), label, size"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +40,6 @@ class Maker:
     digest: str  # SHA-256 of the embedder's model file
     dimension: int
     chunker: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What the index knows of one file, for `sync` to compare with the disk."""
-
-    path: str
-    digest: str
-    size: int  # bytes
-    modified: float  # seconds since the epoch
-    type: str
-    label: str
-    chunks: int
-    tags: tuple[str, ...]
 
 
 class Store:
@@ -208,12 +190,12 @@ class Store:
             FROM documents""",
             order="path",
         )
-        return {row[0]: self._file_state(row) for row in rows}
+        return {row[0]: files.file_state(self._database.path, row) for row in rows}
 
     def document(self, path: str) -> Document | None:
         """The document at `path` with its text, without `blocks`; None when there is none."""
-        rows = self._rows(f"SELECT {_DOCUMENT_COLUMNS} FROM documents", path=path)
-        return self._document(rows[0]) if rows else None
+        rows = self._rows(f"SELECT {files.DOCUMENT_COLUMNS} FROM documents", path=path)
+        return files.document(self._database.path, rows[0]) if rows else None
 
     def documents(self) -> Iterator[Document]:
         """All documents in the order of their paths, read one by one."""
@@ -354,23 +336,6 @@ class Store:
     def _query(self, vector: Vectors) -> Vectors:
         checked: Vectors = unit_vectors(np.asarray(vector)[np.newaxis], (1, self._maker.dimension))[0]
         return checked
-
-    def _file_state(self, row: Sequence[Any]) -> FileState:
-        path, digest, size, modified, kind, label, chunks, tags = row
-        try:
-            return FileState(path, digest, size, modified, kind, label, chunks, tuple(json.loads(tags)))
-        except (TypeError, ValueError) as error:
-            raise damaged(self._database.path, "the tags of a document cannot be read") from error
-
-    def _document(self, row: Sequence[Any]) -> Document:
-        path, parts, kind, title, modified, digest, tags, label, size = row
-        try:
-            text = "".join(json.loads(parts))
-            return Document(
-                path, text, kind, title, modified, digest, tags=tuple(json.loads(tags)), label=label, size=size
-            )
-        except (TypeError, ValueError) as error:
-            raise damaged(self._database.path, "a document cannot be read") from error
 
 
 def _prepare(database: Database, maker: Maker | None) -> Maker:
