@@ -17,7 +17,7 @@ from edgeai.errors import UsageProblem
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 DEFAULT_READER = "reader-6"
-DEFAULT_GENERATOR = "smollm2-135m-instruct"
+DEFAULT_GENERATOR = "smollm2-135m-grounded"
 
 
 @dataclass(frozen=True, slots=True)

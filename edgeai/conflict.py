@@ -22,7 +22,7 @@ from edgeai.values import Date, Values, dates, differ, values
 
 # Set on 700 development questions, of which 115 have a conflict in their passages and 145 a superseded value
 # (benchmarks/conflicts.py).
-LEAST_CONFIDENCE, LEAST_SPAN = 0.45, 0.05  # that a passage holds the answer; that this is the answer
+LEAST_CONFIDENCE, LEAST_SPAN = 0.5, 0.05  # that a passage holds the answer; that this is the answer
 # Names and dates abound, and the reader takes a wrong one more easily than a wrong quantity.
 NAME_CONFIDENCE, NAME_SPAN = 0.6, 0.3
 

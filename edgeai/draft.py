@@ -215,7 +215,17 @@ class Draft:
             return self.refused(verdict)
         if not stated:
             return self._quoting(verdict, ("unsupported",))
+        if not self._agrees(said):
+            return self._quoting(verdict, ("not what the reader found",))
         return self._answer(text, replace(verdict, reasons=supported.reasons), "generated", citations)
+
+    def _agrees(self, said: str) -> bool:
+        """Whether one holds the words of the other: the model's answer and the reader's span.
+
+        Where they differ, the reader is right far more often (benchmarks/LOG.md), and always about a yes or no.
+        """
+        span = self.hint()
+        return not _YES_OR_NO.match(self.question) and (contains(said, [span]) or contains(span, [said]))
 
     def _attributed(self, said: str, shown: tuple[Passage, ...]) -> tuple[str, tuple[Citation, ...]]:
         """The model's words with their citations.

@@ -77,10 +77,11 @@ _NO_UNIT = frozenset(
 )
 _NAME_PART = re.compile(r"(?:[^\W\d_a-z][\w.'’-]*|of|de|van|von|and|&)$")
 _VAGUE = re.compile(
-    r"(?:\b(?:about|around|approximately|approx\.?|roughly|nearly|almost|over|under|more than|less than|fewer than|some"
-    r"|circa|ca\.?|close to)|[~<>≈])\s*[€$£¥]?\s*$",
+    r"(?:\b(?:about|around|approximately|approx\.?|roughly|nearly|almost|over|under|some|circa|ca\.?|close to)|[~≈])"
+    r"\s*[€$£¥]?\s*$",
     re.IGNORECASE,
 )
+_LIMIT = re.compile(r"(?:\b(?:(?:more|less|fewer) than|up to|at (?:least|most))|[<>])\s*[€$£¥]?\s*$", re.IGNORECASE)
 
 Item = TypeVar("Item")
 Date = tuple[int | None, int | None, int | None]  # year, month, day
@@ -95,6 +96,7 @@ class Amount:
     step: Decimal
     vague: bool = False
     upto: Decimal | None = None  # the other end of a range
+    limit: bool = False  # the most or the least: "less than 4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ def _amounts(span: str, before: str, after: str) -> Iterator[Amount]:
             Decimal(1).scaleb(int(low.as_tuple().exponent)) * scale,
             _VAGUE.search(whole[: match.start()]) is not None,
             _decimal(match["high"]) * scale if match["high"] else None,
+            _LIMIT.search(whole[: match.start()]) is not None,
         )
 
 
@@ -298,7 +301,11 @@ def _comparable(one: Amount, other: Amount) -> bool:
 
 
 def _same_amount(one: Amount, other: Amount) -> bool:
-    """Equal, within the range or vagueness given, or equal once the finer is rounded as the coarser was."""
+    """Equal, within the range or vagueness given, or equal once the finer is rounded as the coarser was; or not
+    comparable, one being a limit and the other none.
+    """
+    if one.limit != other.limit:
+        return True
     low, high = sorted((one, other), key=lambda amount: amount.number)
     if low.upto is not None and high.number <= low.upto:
         return True

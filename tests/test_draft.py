@@ -64,6 +64,20 @@ def test_words_that_no_passage_holds_give_way_to_the_readers():
     assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("unsupported",))
 
 
+@pytest.mark.parametrize(
+    ("said", "mode"), [("euros", "generated"), ("97 euros", "extractive"), ("Dogs.", "extractive")]
+)
+def test_where_model_and_reader_differ_the_reader_is_believed(said, mode):
+    given = answer(draft(), said)
+    assert (given.mode, "84 euros [1]" in given.text) == (mode, mode == "extractive")
+    assert given.degraded == (() if mode == "generated" else ("not what the reader found",))
+
+
+def test_a_model_is_not_believed_about_a_yes_or_no():
+    given = answer(replace(draft(), question="Is it 84 euros a night?"), "No, 84 euros a night.")
+    assert given.text == "A double room costs 84 euros a night [1]."
+
+
 def test_of_several_cells_of_a_table_the_row_is_shown():
     text = "| Country | Lunch | Hotel |\n|---|---|---|\n| France | €18 | €145 |"
     start = text.index("€18 | €145")
@@ -101,7 +115,8 @@ def test_a_yes_or_no_is_answered_by_the_sentence(question, whole):
 
 
 def test_the_model_declines_where_the_reader_is_not_sure():
-    assert answer(draft(0.3, 0.1), prompt.REFUSAL).status == "refused"
+    assert draft(0.38, 0.1).extractive(draft().outlook()).status == "answered"
+    assert answer(draft(0.38, 0.1), prompt.REFUSAL).status == "refused"
     sure = answer(draft(0.999, 0.1), prompt.REFUSAL)
     assert (sure.status, sure.degraded) == ("answered", ("the model declined",))
 

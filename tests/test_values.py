@@ -20,6 +20,7 @@ def of(text: str, span: str = "") -> Values:
     ("one", "other"),
     [
         ("20 days", "25 days"),
+        ("up to 5 days", "up to 7 days"),
         ("twenty days", "25 days"),
         ("30 days", "six weeks"),
         ("forty-five minutes", "50 minutes"),
@@ -61,6 +62,8 @@ def test_different_values_of_one_kind_differ(one, other):
         ("5.0 kg", "5 kg"),
         ("1.9 million people", "1,912,400 people"),
         ("about 100 seats", "112 seats"),
+        ("12 weeks", "less than four weeks"),
+        ("€2", "at least €5"),
         ("more than 40 shops", "43 shops"),
         ("10 to 12 days", "11 days"),
         ("9:00 to 17:00", "9:00"),

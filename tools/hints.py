@@ -1,7 +1,7 @@
 """What the reader would tell the generator about a training question, as it will at run time.
 
-The reader knows the questions it was trained on too well: misled on purpose for some of them, it is wrong about as
-often as on questions it has never seen, and the generator learns to look for itself.
+A few are misleading on purpose, since the reader knows the questions it was trained on too well. Not as many as it is
+wrong about elsewhere: then a small generator mistrusts them all (models/smollm2-135m-grounded/CARD.md).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edgeai.records import Passage
 from tools.corpora import Question
 
 SILENT = 0.08  # of the questions come without a hint, as where no reader is installed
-MISLED = 0.12  # of the answerable ones get one from a passage that does not hold the answer
+MISLED = 0.02  # of the answerable ones get one from a passage that does not hold the answer
 
 
 class Hints:

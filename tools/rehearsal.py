@@ -26,7 +26,7 @@ PROMPTS = Path(__file__).parent / "data" / "rehearsal.jsonl"
 ANSWER_TOKENS = 40
 AT_ONCE = 16  # answered together
 EACH_STEP = 4
-WEIGHT = 1.0  # of the divergence, against the loss of the task
+WEIGHT = 2.0  # of the divergence, against the loss of the task
 CHAT = Task("chat", SYSTEM)
 
 

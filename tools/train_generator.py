@@ -38,7 +38,7 @@ from tools.train_reader import DEVELOPMENT
 from tools.training import learning_rate, load, log, save
 
 SHARES = {"squad_train44": 0.4, "policyqa_dev": 0.15, "covidqa": 0.15, "clapnq": 0.0}  # drawn an epoch
-REFUSAL_WEIGHT = 2.0  # of a refusal, whose only decision is its first token
+REFUSAL_WEIGHT = 1.0  # of a refusal; 2 made it decline a quarter of the answerable ones
 REFRESH = 20  # steps between two simulations of the quantisation
 DEVELOPMENT_GROUPS, ANSWER_TOKENS = 6, 24
 SAVE_EVERY, LOG_EVERY = 20, 10  # steps
