@@ -33,7 +33,7 @@ from datasets import read_jsonl
 from edgeai.assistant import Assistant
 from edgeai.cli.evaluate import subject_of
 from edgeai.cli.options import parse_budget
-from edgeai.config import DEFAULT_GENERATOR, Settings
+from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings
 from edgeai.evaluation import metrics
 from edgeai.evaluation import run as evaluate
 from edgeai.evaluation.metrics import Estimate
@@ -75,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "documents"
         cases = _spread(_published(options.data, folder) if options.data else _company(folder), options.limit)
-        settings = Settings(model=options.model, offline=True)
+        settings = Settings(model=options.model, reader=options.reader, offline=True)
         with Assistant(Path(place) / "index.db", settings=settings) as assistant:
             report = assistant.sync(folder)
             if report.skipped:
@@ -200,6 +200,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--budget", dest="budgets", nargs="+", default=["300", "none"], help="milliseconds or 'none'")
     parser.add_argument("--model", default=DEFAULT_GENERATOR, help="generator, by name or path, or 'none'")
+    parser.add_argument("--reader", default=DEFAULT_READER, help="reader, by name or path")
     parser.add_argument("--limit", type=int, help="at most this many questions")
     parser.add_argument("--records", type=Path, help="write every question with its answer here, as JSON lines")
     parser.add_argument("--data", type=Path, help="folder with eval/, to use published sets instead")

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
 from edgeai.links import addresses
@@ -208,10 +209,10 @@ def _scored(question: str, passages: Sequence[Passage]) -> Iterator[tuple[float,
 
 
 def _cited(citations: Sequence[Citation], passages: Sequence[Passage]) -> Content:
-    """What the cited passages offer."""
+    """What the cited passages offer, with the names of their files, which may tell a version's date."""
     numbers = {quote.n for quote in citations}
-    shown = "\n".join(passage_text(passage) for passage in passages if passage.number in numbers)
-    return evidence(shown)
+    cited = [passage for passage in passages if passage.number in numbers]
+    return evidence("\n".join(f"{PurePosixPath(passage.path).name}\n{passage_text(passage)}" for passage in cited))
 
 
 def _holds(sentence: str, citations: Sequence[Citation], passages: Sequence[Passage]) -> bool:

@@ -136,6 +136,22 @@ def test_a_span_has_no_white_space_around_it_and_keeps_its_accents():
     assert trimmed(text, 0, 1) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "span", "whole"),
+    [
+        ("We carried 1,204,608 passengers.", "608", "1,204,608"),
+        ("It costs 12.50 euros.", "12", "12.50"),
+        ("Open Mondays.", "Mon", "Mondays"),
+        ("From 9:00 to 17:00.", "9:00", "9:00"),
+        ("In 2024.", "2024", "2024"),
+        ("a, b", "a", "a"),
+    ],
+)
+def test_a_span_never_cuts_a_word_or_number_in_two(text, span, whole):
+    start = text.index(span)
+    assert text[slice(*trimmed(text, start, start + len(span)))] == whole
+
+
 # the layout of a pair ---------------------------------------------------------------------------------------------
 
 
