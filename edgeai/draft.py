@@ -75,15 +75,14 @@ class Draft:
     ) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
 
-        Only as many are read as there is time for, and for generating an answer if that is to come; with a limited
-        budget, no more once one plainly holds the answer. Raises what `checkpoint` raises.
+        Only as many are read as there is time for, and for generating an answer if that is to come, and no more once
+        one plainly holds the answer. Raises what `checkpoint` raises.
         """
         count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
-        portion = count if self.budget.ms is None else PORTION
         began = time.perf_counter()
         readings: tuple[Reading, ...] = ()
         while len(readings) < count and not read.settled(readings):
-            several = candidates[len(readings) : min(count, len(readings) + portion)]
+            several = candidates[len(readings) : min(count, len(readings) + PORTION)]
             readings += reader.read(self.query, several, checkpoint)
         short = len(readings) == count < len(candidates) and not read.settled(readings)
         cut = (f"{count} of {len(candidates)} passages read",) if short else ()
