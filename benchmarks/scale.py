@@ -47,7 +47,7 @@ from edgeai.config import DEFAULT_EMBEDDER
 from edgeai.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
-from edgeai.store import Store, codes, forms
+from edgeai.store import Store, codes, precisions
 from edgeai.terms import query_terms
 
 if TYPE_CHECKING:
@@ -249,9 +249,9 @@ def recalls(store: Store, size: int, asked: Vectors, nearest: Sequence[Sequence[
 
 def bytes_read(chunks: int, dimension: int) -> int:
     """What a search of the vectors cannot do without."""
-    if forms.choose(chunks, dimension) is forms.EXACT:
+    if precisions.choose(chunks, dimension) is precisions.EXACT:
         return 4 * dimension * chunks
-    return 8 * codes.words(dimension) * chunks + 4 * dimension * forms.FIRST
+    return 8 * codes.words(dimension) * chunks + 4 * dimension * precisions.FIRST
 
 
 def memory_bandwidth() -> float:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from toy_index import DIMENSION, MAKER, entry, filled, unit
 
 from edgeai.filters import EVERYTHING, Filter, parse_filter
-from edgeai.store import Maker, Store, codes, forms, keywords, queries, vectors
+from edgeai.store import Maker, Store, codes, keywords, precisions, queries, vectors
 from edgeai.store.schema import VECTOR_BLOCK
 
-FORMS = [forms.EXACT, forms.ROUNDED, forms.SIGNS]
+PRECISIONS = [precisions.EXACT, precisions.ROUNDED, precisions.SIGNS]
 FILTERS = [
     EVERYTHING,
     Filter(labels=frozenset({""})),
@@ -30,16 +30,16 @@ FILTERS = [
 ]
 
 
-@pytest.fixture(params=FORMS, ids=lambda form: form.name)
-def form(request, monkeypatch):
-    """Every test runs on vectors held in each form, and looks up enough to find what an exact search finds."""
-    monkeypatch.setattr(forms, "FIRST", 10_000)
+@pytest.fixture(params=PRECISIONS, ids=lambda precision: precision.name)
+def precision(request, monkeypatch):
+    """Every test runs on vectors held in each precision, and looks up enough to find what an exact search finds."""
+    monkeypatch.setattr(precisions, "FIRST", 10_000)
     monkeypatch.setattr(vectors, "choose", lambda count, dimension: request.param)
     return request.param
 
 
 @pytest.fixture
-def store(tmp_path, form):
+def store(tmp_path, precision):
     with Store.open(tmp_path / "index.db", maker=MAKER) as opened:
         yield opened
 
@@ -101,12 +101,12 @@ CHANGES = st.lists(
 
 
 @settings(deadline=None, max_examples=15)
-@given(changes=CHANGES, form=st.sampled_from(FORMS), seed=st.integers(0, 99))
-def test_after_any_changes_from_anywhere_it_finds_what_is_there(changes, form, seed):
+@given(changes=CHANGES, precision=st.sampled_from(PRECISIONS), seed=st.integers(0, 99))
+def test_after_any_changes_from_anywhere_it_finds_what_is_there(changes, precision, seed):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(vectors, "choose", lambda count, dimension: form)
-        patch.setattr(forms, "FIRST", 10_000)  # all of them, so that the result must be the same
-        patch.setattr(forms, "COMPARED", 10_000)
+        patch.setattr(vectors, "choose", lambda count, dimension: precision)
+        patch.setattr(precisions, "FIRST", 10_000)  # all of them, so that the result must be the same
+        patch.setattr(precisions, "COMPARED", 10_000)
         path = Path(folder) / "index.db"
         with Store.open(path, maker=MAKER) as store, Store.open(path, maker=MAKER) as other:
             for step, (change, number, count, elsewhere) in enumerate(changes):
@@ -155,23 +155,23 @@ def test_a_change_reads_only_the_blocks_it_touched(store, monkeypatch):
     assert 1 <= len(read) <= 2
 
 
-def test_an_index_that_outgrows_a_form_is_held_in_the_next(tmp_path, monkeypatch):
-    monkeypatch.setattr(forms, "HELD_BYTES", 4 * VECTOR_BLOCK * DIMENSION)
+def test_an_index_that_outgrows_a_precision_is_held_in_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(precisions, "HELD_BYTES", 4 * VECTOR_BLOCK * DIMENSION)
     with Store.open(tmp_path / "index.db", maker=MAKER) as store:
-        for number, form in enumerate((forms.EXACT, *[forms.ROUNDED] * 3, forms.SIGNS)):
+        for number, precision in enumerate((precisions.EXACT, *[precisions.ROUNDED] * 3, precisions.SIGNS)):
             store.put(*entry(f"/{number}", "x" * VECTOR_BLOCK, size=1, seed=number))
             assert_finds_what_sqlite_finds(store)
-            assert store._memory._held.form is form
+            assert store._memory._held.precision is precision
         store.remove(["/0", "/1", "/2", "/3"])
         store.vacuum()
         assert_finds_what_sqlite_finds(store)
-        assert store._memory._held.form is forms.EXACT
+        assert store._memory._held.precision is precisions.EXACT
 
 
-@pytest.mark.parametrize("form", FORMS[1:], ids=lambda form: form.name)
+@pytest.mark.parametrize("precision", PRECISIONS[1:], ids=lambda precision: precision.name)
 @pytest.mark.parametrize("dimension", [8, 100, 384])
-def test_codes_find_nearly_all_of_the_true_ten_best(tmp_path, monkeypatch, dimension, form):
-    monkeypatch.setattr(vectors, "choose", lambda count, dimension: form)
+def test_codes_find_nearly_all_of_the_true_ten_best(tmp_path, monkeypatch, dimension, precision):
+    monkeypatch.setattr(vectors, "choose", lambda count, dimension: precision)
     chance = np.random.default_rng(0)
     topics = chance.standard_normal((60, dimension))
     texts = normal(topics[chance.integers(60, size=4000)] + chance.standard_normal((4000, dimension)))

@@ -1,7 +1,7 @@
 """The vectors nearest to a question, found in memory and confirmed by the index.
 
 SQLite keeps the vectors; scanning them there costs 8 ms at 10,000 chunks and 800 ms at a million. So a process holds a
-copy of them, made at its first search and followed block by block as the index changes, in one of three forms.
+copy of them, made at its first search and followed block by block as the index changes, in one of three precisions.
 
 What is held only proposes: every chunk that is returned had its cosine read from the index in the same snapshot, with
 the caller's filter in the query. What was deleted, or carries another label, cannot come back from memory.
@@ -19,11 +19,11 @@ import numpy as np
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.store import codes, queries
 from edgeai.store.database import Database, damaged
-from edgeai.store.forms import EXACT, Form, choose
+from edgeai.store.precisions import EXACT, Precision, choose
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors
-    from edgeai.store.forms import Ids, Parts
+    from edgeai.store.precisions import Ids, Parts
 
 READ_BLOCKS = 64  # at a time, 12 MB at 384 dimensions
 
@@ -41,7 +41,7 @@ class _Held:
 
     blocks: Ids  # shape (blocks,)
     ids: Ids  # shape (blocks, size), 0 where a position is not in use
-    form: Form
+    precision: Precision
     parts: Parts
 
 
@@ -81,7 +81,7 @@ class VectorMemory:
                 # In the order of the file: in that of likeness, the look-ups take twice as long.
                 return queries.similarities(self._database, vector, np.sort(chunks).tolist(), where=where)
 
-            cosines = held.form.closest(held.parts, held.ids, allowed, vector, limit, look_up)
+            cosines = held.precision.closest(held.parts, held.ids, allowed, vector, limit, look_up)
         return sorted(cosines.items(), key=lambda found: (-found[1], found[0]))[:limit]
 
     def _current(self, where: Filter) -> tuple[_Held, codes.Mask]:
@@ -102,19 +102,19 @@ class VectorMemory:
         blocks, ids = _layout(self._database)
         if np.array_equal(blocks, old.blocks) and np.array_equal(ids, old.ids):
             return old
-        form = choose(ids.size, self._dimension)
-        if old.ids.shape[1:] != ids.shape[1:] or old.form is not form:
-            old = _nothing(form, ids.shape[1], self._dimension)
-        parts = form.empty(len(blocks), ids.shape[1], self._dimension)
+        precision = choose(ids.size, self._dimension)
+        if old.ids.shape[1:] != ids.shape[1:] or old.precision is not precision:
+            old = _nothing(precision, ids.shape[1], self._dimension)
+        parts = precision.empty(len(blocks), ids.shape[1], self._dimension)
         here, there = _unchanged(blocks, ids, old)
         for part, before in zip(parts, old.parts, strict=True):
             part[here] = before[there]
         fresh = np.setdiff1d(np.arange(len(blocks)), here, assume_unique=True)
         for start in range(0, len(fresh), READ_BLOCKS):
             rows = fresh[start : start + READ_BLOCKS]
-            for part, read in zip(parts, form.encode(self._read(blocks[rows], ids.shape[1])), strict=True):
+            for part, read in zip(parts, precision.encode(self._read(blocks[rows], ids.shape[1])), strict=True):
                 part[rows] = read
-        return _Held(blocks, ids, form, parts)
+        return _Held(blocks, ids, precision, parts)
 
     def _read(self, blocks: Ids, size: int) -> Vectors:
         """The vectors of blocks, shape (blocks, size, dimension)."""
@@ -136,8 +136,8 @@ class VectorMemory:
         return inside
 
 
-def _nothing(form: Form, size: int, dimension: int) -> _Held:
-    return _Held(np.empty(0, np.int64), np.empty((0, size), np.int64), form, form.empty(0, size, dimension))
+def _nothing(precision: Precision, size: int, dimension: int) -> _Held:
+    return _Held(np.empty(0, np.int64), np.empty((0, size), np.int64), precision, precision.empty(0, size, dimension))
 
 
 def _layout(database: Database) -> tuple[Ids, Ids]:

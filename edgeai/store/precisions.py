@@ -1,4 +1,4 @@
-"""How a process holds the vectors of an index: three forms, by how many there are, which find what is worth looking up.
+"""How precisely a process holds the vectors of an index, by how many there are, and what it finds worth looking up.
 
 - exact, up to `HELD_BYTES` (32,768 vectors of 384 dimensions): the vectors themselves, and one product with each;
 - rounded, up to four times as many: their signs, one bit a dimension, say which to compare, and one byte a dimension
@@ -6,8 +6,8 @@
 - signs, beyond: the signs alone, and the cosines of many candidates from SQLite: first those of a few, then those of
   all others that may still be among the best. How many that are depends on how close together the vectors lie.
 
-Memory sets the limits: 48 MiB fit beside the models. A form only proposes chunks, and `look_up` reads the cosines that
-count from the index. Measured, the last two find 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
+Memory sets the limits: 48 MiB fit beside the models. A precision only proposes chunks, and `look_up` reads the cosines
+that count from the index. Measured, the last two find 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEVIATIONS = 3.0  # by which a cosine may exceed what its estimate promises: 2 w
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class Precision:
     """`encode` makes the parts of vectors of shape (blocks, vectors a block, dimension).
 
     `closest` gives the cosines of enough allowed chunks to have the `limit` closest among them, from the parts, the ids
@@ -58,8 +58,8 @@ class Form:
         return tuple(np.empty((blocks, *part.shape[1:]), part.dtype) for part in like)
 
 
-def choose(count: int, dimension: int) -> Form:
-    """The form in which so many vectors are held."""
+def choose(count: int, dimension: int) -> Precision:
+    """That in which so many vectors are held."""
     if 4 * dimension * count <= HELD_BYTES:
         return EXACT
     return ROUNDED if dimension * count <= HELD_BYTES else SIGNS
@@ -129,6 +129,6 @@ def _largest(values: Vectors, count: int) -> codes.Positions:
     return found
 
 
-EXACT = Form("exact", lambda vectors: (vectors,), _closest_exact)
-ROUNDED = Form("rounded", _encode_rounded, _closest_rounded)
-SIGNS = Form("signs", lambda vectors: (codes.encode(vectors),), _closest_by_signs)
+EXACT = Precision("exact", lambda vectors: (vectors,), _closest_exact)
+ROUNDED = Precision("rounded", _encode_rounded, _closest_rounded)
+SIGNS = Precision("signs", lambda vectors: (codes.encode(vectors),), _closest_by_signs)
