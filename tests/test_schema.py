@@ -65,7 +65,10 @@ def test_a_schema_beyond_the_subset_is_refused_by_the_name_of_what_is_wrong(sche
 
 
 def test_annotations_and_closed_objects_are_accepted() -> None:
-    check_schema({**SCHEMA, "$schema": "x", "title": "t", "description": "d", "additionalProperties": False})
+    annotated = {**SCHEMA, "$schema": "x", "title": "t", "description": "d", "additionalProperties": False}
+    check_schema(annotated)
+    assert (types(annotated), choices(annotated)) == (types(SCHEMA), choices(SCHEMA))
+    assert list(mismatches({"stranger": 1}, annotated)) == list(mismatches({"stranger": 1}, SCHEMA)) != []
 
 
 def test_true_is_not_one() -> None:

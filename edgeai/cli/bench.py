@@ -86,7 +86,7 @@ def bench_command(
     """
     from edgeai import bench
     from edgeai.bench.compare import read_baseline, with_baseline
-    from edgeai.cli import bench_view, console
+    from edgeai.cli import console
     from edgeai.cli.index import sync_docs
 
     earlier = read_baseline(baseline.read()) if baseline else None
@@ -105,15 +105,21 @@ def bench_command(
     record["baseline"] = with_baseline(record, earlier).as_dict() if earlier else None
     for line in assistant.notices:
         console.notice(line)
+    _report(record, as_json, html)
+    passed = not record["baseline"]["regressed"] if earlier else record["report"]["met"]
+    if gate and not passed:
+        raise SystemExit(GATE_FAILED)
+
+
+def _report(record: dict[str, Any], as_json: bool, html: Path | None) -> None:
+    from edgeai.cli import bench_view, console
+
     if as_json:
         console.print_json(record)
     else:
         bench_view.show(record)
     if html:
         _write_page(html, record)
-    passed = not record["baseline"]["regressed"] if earlier else record["report"]["met"]
-    if gate and not passed:
-        raise SystemExit(GATE_FAILED)
 
 
 def _questions(file: TextIO | None, assistant: Assistant, count: int) -> list[str]:

@@ -90,6 +90,14 @@ def eval_command(
         run, number, comparison = _evaluate(file, assistant, runs or runs_file(), baseline)
     for line in assistant.notices:
         console.notice(line)
+    _report(run, number, comparison, as_json, html)
+    if gate and comparison is not None and comparison.regressions:
+        raise SystemExit(GATE_FAILED)
+
+
+def _report(run: Run, number: int, comparison: Comparison | None, as_json: bool, html: Path | None) -> None:
+    from edgeai.cli import console
+
     if as_json:
         record = run.as_dict() | {"run": number}
         console.print_json(record if comparison is None else {**record, "comparison": comparison.as_dict()})
@@ -97,8 +105,6 @@ def eval_command(
         show_run(run, number, comparison)
     if html is not None:
         _write_report(html, run, comparison)
-    if gate and comparison is not None and comparison.regressions:
-        raise SystemExit(GATE_FAILED)
 
 
 def _check_modes(file: TextIO | None, make: int | None, calibrate: bool, forget: bool, drift: bool) -> None:
