@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeai import chunks, pipeline
+from edgeai import chunks, indexing, pipeline
 from edgeai.cite import MARK
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER, Settings
 from edgeai.encoders import OnnxEmbedder
@@ -101,7 +101,7 @@ class Product:
             for name, text in documents.items():
                 (files / name).write_text(text, encoding="utf-8")
             with Store.open(Path(folder) / "index.db", maker=maker) as store:
-                pipeline.sync([files], store=store, embedder=self.embedder)
+                indexing.sync([files], store=store, embedder=self.embedder)
                 engines = pipeline.Engines(store, self.embedder, lambda: self.generator, lambda: self.reader)
                 return pipeline.ask(question, engines, self.settings).answer
 

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Query, RetrievalSet, Source, judged_set, passage_set, span_set, subsample, without_copies
 
-from edgeai import chunks, pipeline, read, retrieve
+from edgeai import chunks, indexing, pipeline, read, retrieve
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_READER
 from edgeai.documents import plain
 from edgeai.encoders import OnnxEmbedder
@@ -152,7 +152,7 @@ def build_index(data: RetrievalSet, store: Store, embedder: Embedder) -> dict[st
         (document, chunks.split(document, embedder.count_tokens))
         for document in (_document(path, source) for path, source in documents.items())
     )
-    pipeline.store_chunked(parts, store, embedder, lambda done: None)
+    indexing.store_chunked(parts, store, embedder, lambda done: None)
     return {path: source.id for path, source in documents.items()}
 
 

@@ -105,18 +105,18 @@ class Assistant:
         once it is complete and takes over what that had noted. Raises `PathNotFound`, `NothingToIndex`,
         `EmbedderMismatch`, `IndexUnusable`, `IndexBusy`, `DiskFull` or `ReadOnly`.
         """
-        from edgeai import pipeline
+        from edgeai import indexing
 
         if not paths:
             raise UsageProblem("There is nothing to index without a path; name files or folders.")
         if any(isinstance(given, str) for given in (include, exclude, tags)):
             raise UsageProblem("include, exclude and tags are lists; write ['draft'] instead of 'draft'.")
-        options = pipeline.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
+        options = indexing.SyncOptions(tuple(include), tuple(exclude), None if tags is None else tuple(tags), label)
         roots = [Path(path) for path in paths]
 
         def run(store: Store, noted: Mapping[str, FileState] | None = None) -> SyncReport:
             report = progress or (lambda _: None)
-            return pipeline.sync(
+            return indexing.sync(
                 roots, store=store, embedder=self.embedder, options=options, noted=noted, progress=report
             )
 

@@ -7,7 +7,6 @@ of one name, is told apart only where the words of the question tell it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,12 +51,8 @@ class _Claim:
     sentence: str  # the one it stands in
 
     @property
-    def likelihood(self) -> float:
-        return self.reading.answerable * self.reading.span
-
-    @property
     def sure(self) -> bool:
-        confidence = 1 / (1 + math.exp(-read.evidence([self.reading])))
+        confidence = read.verdict([self.reading]).confidence
         if self.said.dates or self.said.name:
             return confidence >= NAME_CONFIDENCE and self.reading.span >= NAME_SPAN
         return confidence >= LEAST_CONFIDENCE and self.reading.span >= LEAST_SPAN
@@ -82,7 +77,7 @@ def find(question: str, passages: Sequence[Passage], readings: Sequence[Reading]
     others = [_claim(row, passages[row], readings[row]) for row in range(len(readings)) if row != best]
     contrary = [
         other
-        for other in sorted(others, key=lambda claim: -claim.likelihood)
+        for other in sorted(others, key=lambda claim: -read.likelihood(claim.reading))
         if mine.passage.path != other.passage.path and other.sure and differ(mine.said, other.said)
     ]
     return next((found for other in contrary if (found := _difference(question, mine, other))), None)

@@ -158,6 +158,12 @@ class Draft:
                 return self.refused(verdict)
         return self._quoting(verdict, degraded)
 
+    def asks(self, spec: GeneratorSpec) -> bool:
+        """Whether the words of this model could be shown: what a small one says about a yes or no is too often made up,
+        where the reader knows the sentence that decides it.
+        """
+        return not (spec.independent and self.readings and _YES_OR_NO.match(self.question))
+
     def differing(self) -> Answer | None:
         """Both values where two documents contradict each other, None where none does.
 
@@ -165,7 +171,7 @@ class Draft:
         """
         if (found := conflict.find(self.query, self.passages, self.readings)) is None:
             return None
-        verdict = read.verdict(self.readings, read.UNHEARD)
+        verdict = self._verdict(read.UNHEARD)
         if verdict.status == "refused":
             return None
         text, citations = conflict.told(found, self.passages, self.readings)
@@ -221,10 +227,10 @@ class Draft:
     def _agrees(self, said: str) -> bool:
         """Whether one holds the words of the other: the model's answer and the reader's span.
 
-        Where they differ, the reader is right far more often (benchmarks/LOG.md), and always about a yes or no.
+        Where they differ, the reader is right far more often (benchmarks/LOG.md).
         """
         span = self.hint()
-        return not _YES_OR_NO.match(self.question) and (contains(said, [span]) or contains(span, [said]))
+        return contains(said, [span]) or contains(span, [said])
 
     def _attributed(self, said: str, shown: tuple[Passage, ...]) -> tuple[str, tuple[Citation, ...]]:
         """The model's words with their citations.

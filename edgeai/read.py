@@ -82,10 +82,11 @@ def chosen(readings: Sequence[Reading]) -> int:
 
     Mostly by whether it holds one: a span stands out less where the text before it names it in other words as well.
     """
-    return max(range(len(readings)), key=lambda row: _likelihood(readings[row]))
+    return max(range(len(readings)), key=lambda row: likelihood(readings[row]))
 
 
-def _likelihood(reading: Reading) -> float:
+def likelihood(reading: Reading) -> float:
+    """How likely a passage holds the answer and its span is it, on a scale for comparing passages only."""
     return log_odds(reading.answerable) + SPAN_WEIGHT * math.log(max(reading.span, 1e-9))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
-from edgeai.pipeline import store_chunked
+from edgeai.indexing import store_chunked
 from edgeai.records import Chunk, Document
 from edgeai.store import Store
 

@@ -46,7 +46,7 @@ LAYERS = [
     ["check", "generate", "retrieve"],
     ["draft"],
     ["structured"],
-    ["bench", "doctor", "pipeline", "tune"],
+    ["bench", "doctor", "indexing", "pipeline", "tune"],
     ["ahead", "evaluation", "transfer"],
     ["advise"],
     ["models"],

@@ -16,7 +16,8 @@ from edgeai.config import Settings
 from edgeai.evaluation.judge import DEPTH
 from edgeai.evaluation.questions import Case, Source
 from edgeai.evaluation.run import Run, Subject, run
-from edgeai.pipeline import Engines, embedded_text
+from edgeai.indexing import embedded_text
+from edgeai.pipeline import Engines
 from edgeai.records import Answer, Chunk, Document
 from edgeai.retrieve import search
 from edgeai.store import Maker, Store

@@ -24,7 +24,7 @@ from edgeai.evaluation.metrics import Estimate
 from edgeai.evaluation.questions import Case
 from edgeai.evaluation.targets import Target, locate
 from edgeai.followup import rewrite_question
-from edgeai.pipeline import embedded_text
+from edgeai.indexing import embedded_text
 from edgeai.records import Answer, Citation, Hit, Passage, Progress, ProgressCallback
 from edgeai.store import Store
 from edgeai.terms import query_terms
