@@ -28,12 +28,12 @@ from datasets import Source, passage_set, read_jsonl
 
 from edgeai import chunks, pipeline, prompt, retrieve
 from edgeai.budget import Budget, Costs
-from edgeai.cite import MARK
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER, Settings
-from edgeai.draft import Draft
-from edgeai.encoders import OnnxEmbedder
-from edgeai.generate import LlamaGenerator
-from edgeai.reader import OnnxReader
+from edgeai.grounding.cite import MARK
+from edgeai.grounding.draft import Draft
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.onnx.encoders import OnnxEmbedder
+from edgeai.onnx.reader import OnnxReader
 from edgeai.records import Answer, Chunk, Document, Hit, Retrieval, Turn
 from edgeai.registry import Registry
 from edgeai.scores import contains, exact_match, token_f1

@@ -1,10 +1,10 @@
 """Are contradictions between documents found, and how often is one claimed where there is none?
 
-The reader and edgeai/conflict.py alone, on passages put together as in answers.py: no question of its sets has a
-contradiction in its passages, so whatever is found there is a false alarm (a few of them are none: nobody checked that
-news articles agree). With --originals the sets of this project's own format are added, every passage as a document of
-its own: of their kinds, "conflict" and "superseded" have two values each. Shares are of the questions answered. Nothing
-is timed. The last line is one JSON document.
+The reader and edgeai/grounding/conflict.py alone, on passages put together as in answers.py: no question of its sets
+has a contradiction in its passages, so whatever is found there is a false alarm (a few of them are none: nobody
+checked that news articles agree). With --originals the sets of this project's own format are added, every passage as a
+document of its own: of their kinds, "conflict" and "superseded" have two values each. Shares are of the questions
+answered. Nothing is timed. The last line is one JSON document.
 
     python benchmarks/conflicts.py --data DIR [--limit 60] [--originals] [--development NEGATIVES] [--verbose]
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 
 from answers import SETS, Item, development_items, evaluation_items
 
-from edgeai import conflict, pipeline, read
+from edgeai import pipeline
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_READER
-from edgeai.encoders import OnnxEmbedder
-from edgeai.reader import OnnxReader
+from edgeai.grounding import conflict, read
+from edgeai.onnx.encoders import OnnxEmbedder
+from edgeai.onnx.reader import OnnxReader
 from edgeai.records import Chunk, Hit
 from edgeai.registry import Registry
 from tools.corpora import Question, Text, read_originals

@@ -23,8 +23,8 @@ from typing import Any
 
 import edgeai
 from edgeai.config import load_settings
-from edgeai.schema import mismatches
 from edgeai.scores import contains, token_f1
+from edgeai.structured.schema import mismatches
 
 SCHEMA = {
     "type": "object",

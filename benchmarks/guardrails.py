@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from edgeai import chunks, indexing, pipeline
-from edgeai.cite import MARK
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER, Settings
-from edgeai.encoders import OnnxEmbedder
 from edgeai.evaluation import metrics
-from edgeai.generate import LlamaGenerator
-from edgeai.reader import OnnxReader
+from edgeai.grounding.cite import MARK
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.onnx.encoders import OnnxEmbedder
+from edgeai.onnx.reader import OnnxReader
 from edgeai.records import Answer
 from edgeai.registry import Registry
 from edgeai.scores import contains

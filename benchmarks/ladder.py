@@ -33,9 +33,9 @@ from edgeai import chunks
 from edgeai.assistant import Assistant
 from edgeai.bench import machine
 from edgeai.bench.statistics import spread
-from edgeai.cite import MARK
 from edgeai.cli.options import parse_budget
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings
+from edgeai.grounding.cite import MARK
 from edgeai.records import Answer
 from edgeai.scores import exact_match, token_f1
 from edgeai.store import Maker, Store

@@ -26,10 +26,11 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from edgeai import cores, llama
-from edgeai.generate import LlamaGenerator
+from edgeai import cores
+from edgeai.llm import llama
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.llm.quantise import quantise
 from edgeai.prompt import build_prompt
-from edgeai.quantise import quantise
 from edgeai.records import Passage
 from edgeai.specs import ChatTemplate, GeneratorSpec
 

@@ -34,17 +34,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Query, RetrievalSet, Source, judged_set, passage_set, span_set, subsample, without_copies
 
-from edgeai import chunks, indexing, pipeline, read, retrieve
+from edgeai import chunks, indexing, pipeline, retrieve
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_READER
 from edgeai.documents import plain
-from edgeai.encoders import OnnxEmbedder
 from edgeai.engines import Embedder, Reader
-from edgeai.reader import OnnxReader
+from edgeai.grounding import read
+from edgeai.onnx.encoders import OnnxEmbedder
+from edgeai.onnx.reader import OnnxReader
 from edgeai.records import Document, Retrieval
 from edgeai.registry import Registry
 from edgeai.specs import EmbedderSpec
 from edgeai.store import Maker, Store
-from edgeai.terms import query_terms
+from edgeai.text.terms import query_terms
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors

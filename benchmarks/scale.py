@@ -44,11 +44,11 @@ import numpy as np
 
 from edgeai import retrieve
 from edgeai.config import DEFAULT_EMBEDDER
-from edgeai.encoders import OnnxEmbedder
+from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
 from edgeai.store import Store, codes, precisions
-from edgeai.terms import query_terms
+from edgeai.text.terms import query_terms
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors

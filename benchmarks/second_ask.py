@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgeai import keepalive
 from edgeai.bench.machine import describe
 from edgeai.bench.questions import make_questions, read_questions
 from edgeai.bench.statistics import spread
+from edgeai.kept import keepalive
 from edgeai.store import Store
 
 ANSWERED = {0, 4}  # exit codes: an answer, and none in the documents

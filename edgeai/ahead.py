@@ -16,11 +16,11 @@ from edgeai.config import Settings
 from edgeai.filters import Filter
 from edgeai.power import on_battery
 from edgeai.records import Turn
-from edgeai.terms import words
+from edgeai.text.terms import words
 
 if TYPE_CHECKING:
     from edgeai.background import Wait
-    from edgeai.draft import Draft
+    from edgeai.grounding.draft import Draft
     from edgeai.store import Store
 
 PAUSE_S = 0.3  # without a key, set by hand: in the middle of a word the next one mostly comes sooner

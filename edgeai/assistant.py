@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgeai import questionlog
 from edgeai.background import Background
-from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.chunks import CHUNKER
 from edgeai.config import Settings, load_settings
 from edgeai.errors import IndexUnusable, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
+from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.models import Models
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.reply import Reply
@@ -27,10 +27,10 @@ from edgeai.store import FileState, Maker, Store
 
 if TYPE_CHECKING:
     from edgeai.ahead import Asked
-    from edgeai.draft import Draft
-    from edgeai.encoders import OnnxEmbedder
-    from edgeai.forms import Form
+    from edgeai.grounding.draft import Draft
+    from edgeai.onnx.encoders import OnnxEmbedder
     from edgeai.pipeline import Engines
+    from edgeai.structured.forms import Form
 
 
 class Assistant:
@@ -232,7 +232,7 @@ class Assistant:
 
     def _form(self, schema: Mapping[str, Any] | None, choices: Sequence[str]) -> Form | None:
         """What the answer has to be, as the adapter in use was trained for it if it was."""
-        from edgeai.forms import as_trained, read_form
+        from edgeai.structured.forms import as_trained, read_form
 
         form = read_form(schema, choices)
         generator = self._models.generator() if form and self.settings.adapter else None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
 from edgeai.records import Block, Chunk, Document
-from edgeai.segments import Piece, pieces, trimmed
+from edgeai.text.segments import Piece, pieces, trimmed
 
 CHUNKER = "1"  # an index built by another version has other boundaries
 

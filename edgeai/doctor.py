@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, cores, encoders, generate, gpu, keepalive, llama, onnxfile, reader
+from edgeai import __version__, cores
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
+from edgeai.kept import keepalive
+from edgeai.llm import generate, gpu, llama
+from edgeai.onnx import encoders, onnxfile, reader
 from edgeai.prompt import build_prompt
 from edgeai.records import Passage
 from edgeai.registry import Registry

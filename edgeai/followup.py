@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from edgeai.records import Turn
-from edgeai.terms import query_terms
+from edgeai.text.terms import query_terms
 
 SHORT_QUESTION = 2  # a question with at most this many content words has no topic of its own
 BORROWED_QUESTION = 8  # content words taken from the previous question

@@ -14,7 +14,6 @@ from pathlib import Path
 from edgeai import changes, chunks, documents
 from edgeai.engines import Embedder
 from edgeai.errors import DocumentUnreadable, NothingToIndex
-from edgeai.links import without_targets
 from edgeai.records import (
     Chunk,
     Document,
@@ -24,6 +23,7 @@ from edgeai.records import (
     SyncReport,
 )
 from edgeai.store import FileState, Store
+from edgeai.text.links import without_targets
 
 BATCH_CHUNKS = 256  # embedded and committed together: enough to sort by length, little to lose on interruption
 SAMPLED_CHARACTERS = 64_000_000  # boilerplate is looked for in this much text of a sync, which is kept in memory

@@ -20,9 +20,9 @@ from edgeai.registry import Registry
 
 if TYPE_CHECKING:
     from edgeai.budget import Costs
-    from edgeai.encoders import OnnxEmbedder
-    from edgeai.generate import LlamaGenerator
-    from edgeai.reader import OnnxReader
+    from edgeai.llm.generate import LlamaGenerator
+    from edgeai.onnx.encoders import OnnxEmbedder
+    from edgeai.onnx.reader import OnnxReader
 
 _GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
 _READER_SETTINGS = {"reader", "threads"}
@@ -35,7 +35,7 @@ def open_registry(*, offline: bool = False, allow_unverified: bool = False) -> R
 
 def _quantise(source: Path, target: Path, kind: str) -> None:
     # Imported here: only a pull needs llama.cpp before the first question does.
-    from edgeai.quantise import quantise
+    from edgeai.llm.quantise import quantise
 
     quantise(source, target, kind)
 
@@ -95,7 +95,7 @@ class Models:
     @property
     def embedder(self) -> OnnxEmbedder:
         """The loaded embedder."""
-        from edgeai.encoders import OnnxEmbedder
+        from edgeai.onnx.encoders import OnnxEmbedder
 
         with self._lock:
             if self._embedder is None:
@@ -117,7 +117,7 @@ class Models:
 
     def reader(self) -> OnnxReader | None:
         """The reader; None, with a notice, where the default one is not installed and cannot be fetched."""
-        from edgeai.reader import OnnxReader
+        from edgeai.onnx.reader import OnnxReader
 
         with self._lock:
             if self._reader is None and not self._no_reader and self.settings.reader != "none":
@@ -145,7 +145,7 @@ class Models:
             return self._generator
 
     def _open_generator(self) -> LlamaGenerator:
-        from edgeai.generate import LlamaGenerator
+        from edgeai.llm.generate import LlamaGenerator
 
         spec = self._installed(self._registry.generator, self.settings.model)
         generator = LlamaGenerator(

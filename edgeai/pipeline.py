@@ -11,16 +11,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from edgeai import followup, prompt, read, retrieve, shorten, structured
+from edgeai import followup, prompt, retrieve, shorten
 from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
-from edgeai.calibrated import Calibration
 from edgeai.config import Settings
-from edgeai.draft import Draft
 from edgeai.engines import Embedder, Reader
 from edgeai.engines import Generator as TextGenerator
 from edgeai.filters import EVERYTHING, Filter
-from edgeai.forged import blanked
-from edgeai.forms import Form
+from edgeai.grounding import read
+from edgeai.grounding.calibrated import Calibration
+from edgeai.grounding.draft import Draft
+from edgeai.grounding.forged import blanked
 from edgeai.records import (
     Answer,
     Hit,
@@ -31,6 +31,8 @@ from edgeai.records import (
 )
 from edgeai.reply import Reply
 from edgeai.store import Store
+from edgeai.structured import filled
+from edgeai.structured.forms import Form
 
 Ahead = AbstractContextManager[Draft | None]
 
@@ -81,7 +83,7 @@ def _ask(
 ) -> Generator[Piece, None, Answer]:
     began = time.perf_counter()
     if form and engines.generator() is None:
-        raise structured.needs_generator()
+        raise filled.needs_generator()
     load(engines)
     budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
     with ahead as prepared:
@@ -148,7 +150,7 @@ def answer(
     generator.load()
     draft = draft.waited(time.perf_counter() - waiting)
     if form:
-        return (yield from structured.answer(draft, form, generator, settings, history))
+        return (yield from filled.answer(draft, form, generator, settings, history))
     request, draft = _request(draft, generator, settings, history)
     if not request:
         draft.budget.costs.untried()

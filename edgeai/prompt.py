@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import partial
 
 from edgeai.errors import ContextTooLong, UsageProblem
-from edgeai.links import without_targets
 from edgeai.records import Passage, Prompt, Segment, Turn, outer_headings
-from edgeai.sentences import sentences
 from edgeai.specs import ChatTemplate
+from edgeai.text.links import without_targets
+from edgeai.text.sentences import sentences
 
 REFUSAL = "The documents do not contain the answer."
 

@@ -21,7 +21,7 @@ from edgeai.engines import Embedder
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.records import Hit, Retrieval
 from edgeai.store import Store, StoredChunk
-from edgeai.terms import query_terms, words
+from edgeai.text.terms import query_terms, words
 
 # The fused score of a chunk, in units of the best BM25 score:
 #   BM25 / best BM25 + RANK_WEIGHT * rank_part(keyword rank)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from edgeai.read import chosen
+from edgeai.grounding.read import chosen
 from edgeai.records import Passage, Reading
-from edgeai.sentences import sentences
+from edgeai.text.sentences import sentences
 
 SHORTENED = "passages shortened"
 DROPPED = "fewer passages"

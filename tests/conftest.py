@@ -32,7 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def embedder() -> Iterator[object]:
     """The shipped embedder."""
-    from edgeai.encoders import OnnxEmbedder
+    from edgeai.onnx.encoders import OnnxEmbedder
     from edgeai.registry import Registry
 
     engine = OnnxEmbedder(Registry(offline=True).embedder(DEFAULT_EMBEDDER))
@@ -54,7 +54,7 @@ def generator_spec(user_home: str) -> GeneratorSpec:
     """The default generator, pulled and built once in the user's own data directory (about 200 MB)."""
     import platformdirs
 
-    from edgeai.quantise import quantise
+    from edgeai.llm.quantise import quantise
     from edgeai.registry import Registry
 
     home = Path(user_home or platformdirs.user_data_dir("edgeai", appauthor=False))
@@ -74,7 +74,7 @@ def generator_base(generator_spec: GeneratorSpec) -> Path:
 @pytest.fixture
 def open_generator():
     """Opens generators that are closed when the test ends."""
-    from edgeai.generate import LlamaGenerator
+    from edgeai.llm.generate import LlamaGenerator
 
     opened = []
 

@@ -20,14 +20,14 @@ import edgeai
 from edgeai.cli import main
 from edgeai.config import Settings
 from edgeai.errors import ModelMissing, ModelRejected, ModelUnknown
-from edgeai.generate import LlamaGenerator
-from edgeai.llama import Llama
-from edgeai.merge import merge
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.llm.llama import Llama
 from edgeai.prompt import build_prompt
 from edgeai.records import Passage
 from edgeai.registry import Registry
 from edgeai.registry.gguf import preflight, preflight_adapter
 from edgeai.registry.manifest import sha256
+from edgeai.registry.merge import merge
 from edgeai.specs import GeneratorSpec
 
 TEXTS = ("Employees get twelve weeks of paid leave.", "Laptops are replaced every four years.")

@@ -20,12 +20,12 @@ from edgeai import __version__, doctor
 from edgeai.cli import main
 from edgeai.config import Settings
 from edgeai.errors import DiskFull, ModelMissing, ModelRejected
-from edgeai.merge import merge
-from edgeai.quantise import quantise
+from edgeai.llm.quantise import quantise
 from edgeai.records import Progress
 from edgeai.registry import Registry
 from edgeai.registry.catalog import Catalog
 from edgeai.registry.gguf import preflight
+from edgeai.registry.merge import merge
 
 OTHER = {"blk.0.attn_q.weight": (64, 64)}  # an adapter that changes one weight only
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeai.assistant import Assistant
-from edgeai.calibrated import CALIBRATION, NOT_USABLE, Calibration
 from edgeai.cli import main
 from edgeai.cli.ask import show_reply
 from edgeai.evaluation import trials
 from edgeai.evaluation.questions import Case, Source
+from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration
 from edgeai.records import Answer
 from edgeai.reply import Reply
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.calibrated import ALL_SHOWN, Calibration, identity, usable
+from edgeai.grounding.calibrated import ALL_SHOWN, Calibration, identity, usable
 
 PROBABILITY = st.floats(0.0, 1.0)
 

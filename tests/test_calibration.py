@@ -13,7 +13,7 @@ from edgeai.errors import UsageProblem
 from edgeai.evaluation import calibration
 from edgeai.evaluation.calibration import Trial, apply, fit, fit_curve, lowest_floor
 from edgeai.evaluation.metrics import expected_calibration_error
-from edgeai.read import FLOOR
+from edgeai.grounding.read import FLOOR
 
 ANSWERS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=60)
 RISK = st.floats(0.0, 1.0)

@@ -12,7 +12,7 @@ from tiny_gguf import write_tiny_gguf
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER
 from edgeai.errors import UsageProblem
-from edgeai.quantise import QUANTISED
+from edgeai.llm.quantise import QUANTISED
 from edgeai.registry import Registry, models_dir
 from edgeai.registry.catalog import BundledSource, Entry, HubSource, WheelSource, checked_name, parse_catalog
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.check import answerable, check, extract, keep_supported, support, unsupported_numbers
-from edgeai.cite import cite
+from edgeai.grounding.check import answerable, check, extract, keep_supported, support, unsupported_numbers
+from edgeai.grounding.cite import cite
 from edgeai.prompt import REFUSAL
 from edgeai.records import Chunk, Hit, Passage, Retrieval, Verdict
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgeai.cite import cite, content, evidence
+from edgeai.grounding.cite import cite, content, evidence
 from edgeai.records import Passage
 
 OFFSET = 1000

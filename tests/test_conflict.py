@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeai
-from edgeai.conflict import Difference, find, told
+from edgeai.grounding.conflict import Difference, find, told
 from edgeai.records import Passage, Reading
 
 QUESTION = "How many days of leave do employees get?"

@@ -9,8 +9,8 @@ import pytest
 
 from edgeai import prompt
 from edgeai.budget import Budget, Costs
-from edgeai.calibrated import ALL_SHOWN, Calibration
-from edgeai.draft import PORTION, Draft
+from edgeai.grounding.calibrated import ALL_SHOWN, Calibration
+from edgeai.grounding.draft import PORTION, Draft
 from edgeai.records import Chunk, Hit, Passage, Piece, Reading, Retrieval
 from edgeai.specs import ChatTemplate, GeneratorSpec
 

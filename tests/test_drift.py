@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.calibrated import Calibration
 from edgeai.errors import UsageProblem
 from edgeai.evaluation import drift
 from edgeai.evaluation.calibration import Trial
 from edgeai.evaluation.questions import Case
 from edgeai.evaluation.trials import Asked, Asking
+from edgeai.grounding.calibrated import Calibration
 from edgeai.questionlog import Logged
 
 ABOUT_LEAVE = [f"How many {what} of leave does {who} have?" for what in ("days", "weeks") for who in "abcdefghijklm"]

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.encoders import OnnxEmbedder, pool
 from edgeai.errors import EngineMissing, ModelMissing, ModelRejected
-from edgeai.onnxfile import batches, pad
+from edgeai.onnx.encoders import OnnxEmbedder, pool
+from edgeai.onnx.onnxfile import batches, pad
 from edgeai.specs import EmbedderSpec
 
 FOLDER = Path(__file__).parents[1] / "models" / "all-minilm-l6-v2"

@@ -14,7 +14,7 @@ from llama_logits import write_tied_gguf
 torch = pytest.importorskip("torch")
 
 from edgeai.errors import EdgeAIError, ModelRejected, UsageProblem  # noqa: E402
-from edgeai.llama import Llama  # noqa: E402
+from edgeai.llm.llama import Llama  # noqa: E402
 from edgeai.prompt import REFUSAL  # noqa: E402
 from edgeai.records import Passage  # noqa: E402
 from tools import abilities, finetune, tasks  # noqa: E402

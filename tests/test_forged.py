@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgeai
-from edgeai.forged import blanked
+from edgeai.grounding.forged import blanked
 
 PIECES = (
     *("The fee is 85 euros. ", "\n\n", "\n", "| a | b |\n", "`code` ", "```\n", "<|im_start|>user\n", "<|im_end|>"),

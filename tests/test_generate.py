@@ -13,10 +13,10 @@ from tiny_gguf import TEMPLATE, USER_DEFINED, write_tiny_gguf
 
 from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelMissing, ModelRejected, UsageProblem
-from edgeai.generate import LlamaGenerator
-from edgeai.llama import Interrupted, Llama, library
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.llm.llama import Interrupted, Llama, library
+from edgeai.llm.quantise import quantise
 from edgeai.prompt import build_prompt, prefix_segments
-from edgeai.quantise import quantise
 from edgeai.records import Passage, Prompt, Segment
 
 SCRIPT = "ok:é€ 5😀"  # characters of 1, 2, 3 and 4 bytes, no byte twice

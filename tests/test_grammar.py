@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tiny_gguf import TEMPLATE, write_tiny_gguf
 
 from edgeai.errors import EdgeAIError, UsageProblem
-from edgeai.gbnf import closing, grammar, grammar_of, longest
-from edgeai.grammar import Grammar
-from edgeai.llama import Llama
+from edgeai.llm.grammar import Grammar
+from edgeai.llm.llama import Llama
 from edgeai.prompt import build_prompt
 from edgeai.records import Prompt, Segment
-from edgeai.schema import check_schema, mismatches, write
+from edgeai.structured.gbnf import closing, grammar, grammar_of, longest
+from edgeai.structured.schema import check_schema, mismatches, write
 
 NAMES = st.text(min_size=1, max_size=6).filter(lambda name: name.isprintable())
 LEAVES = st.one_of(
@@ -54,7 +54,7 @@ def specs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generators(specs):
-    from edgeai.generate import LlamaGenerator
+    from edgeai.llm.generate import LlamaGenerator
 
     opened = [LlamaGenerator(spec, threads=1, context=1024) for spec in specs]
     yield opened

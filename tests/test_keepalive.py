@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 import edgeai
-from edgeai import endpoint, keepalive, wire
 from edgeai.config import Settings, load_settings
 from edgeai.doctor import check_kept
 from edgeai.errors import UsageProblem
 from edgeai.filters import EVERYTHING, Filter, parse_filter
+from edgeai.kept import endpoint, keepalive, wire
 from edgeai.records import Answer, Citation, Passage, Piece, Timings
 
 pytestmark = pytest.mark.skipif(not endpoint.supported(), reason="needs Unix sockets")
@@ -75,7 +75,7 @@ def start() -> Iterator[Callable[[keepalive.Plan], int]]:
     started: list[subprocess.Popen[str]] = []
 
     def start_(wanted: keepalive.Plan) -> int:
-        started.append(subprocess.Popen([sys.executable, "-m", "edgeai.keeper"], stdin=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen([sys.executable, "-m", "edgeai.kept.keeper"], stdin=subprocess.PIPE, text=True))
         with started[-1].stdin as pipe:
             pipe.write(json.dumps({"setup": wanted.setup, "minutes": wanted.minutes}, default=wire.plain))
         return kept()["pid"]
@@ -368,7 +368,7 @@ def test_several_ask_at_once(index, start):
 
 def test_several_started_at_once_leave_one(index, start):
     order = json.dumps({"setup": plan(index).setup, "minutes": 5}, default=wire.plain)
-    command = [sys.executable, "-m", "edgeai.keeper"]
+    command = [sys.executable, "-m", "edgeai.kept.keeper"]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(3)]
     for process in started:
         with process.stdin as pipe:

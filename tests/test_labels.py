@@ -24,12 +24,12 @@ from edgeai.config import Settings
 from edgeai.errors import NothingToIndex, UsageProblem
 from edgeai.evaluation.makeset import draft_questions
 from edgeai.filters import Filter, parse_filter
-from edgeai.generate import LlamaGenerator
+from edgeai.llm.generate import LlamaGenerator
 from edgeai.records import Chunk, Document, Turn
 from edgeai.retrieve import search
 from edgeai.specs import EmbedderSpec
 from edgeai.store import Maker, Store
-from edgeai.terms import words
+from edgeai.text.terms import words
 from edgeai.transfer import export_lines
 
 EXAMPLES, TRIES = 25, 40  # 1,000 tries

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeai.links import addresses, inert, without_targets
+from edgeai.text.links import addresses, inert, without_targets
 
 
 @pytest.mark.parametrize(

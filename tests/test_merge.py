@@ -14,7 +14,7 @@ from llama_logits import llama_logits, write_tied_gguf
 from tiny_gguf import HIDDEN, WIDTH, write_tiny_gguf
 
 from edgeai.errors import ModelMissing, ModelRejected
-from edgeai.merge import merge
+from edgeai.registry.merge import merge
 
 IDS = [1, 20, 35, 50, 2, 80, 7, 90, 33, 120, 250, 3]
 SHAPES = {  # (out, in)
@@ -91,7 +91,7 @@ def test_metadata_is_kept_and_only_vectors_stay_in_full_precision(tmp_path: Path
 
 
 def test_a_quantised_base_is_merged_from_what_its_blocks_stand_for(tmp_path: Path, base: Path) -> None:
-    from edgeai.quantise import quantise
+    from edgeai.llm.quantise import quantise
 
     adapter = write_lora(tmp_path / "adapter.gguf")
     quantise(base, tmp_path / "small.gguf", "Q8_0")

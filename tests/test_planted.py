@@ -10,9 +10,9 @@ import onnx
 import pytest
 import towns
 
-from edgeai.encoders import OnnxEmbedder
 from edgeai.evaluation.regressions import Comparison, compare
 from edgeai.evaluation.run import Run, summarise
+from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.records import Answer, Chunk, Document
 from edgeai.store import Store
 

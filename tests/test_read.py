@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai import read
+from edgeai.grounding import read
 from edgeai.records import Passage, Reading
 
 PROBABILITY = st.floats(0.0, 1.0)

@@ -20,9 +20,9 @@ from edgeai.cli.ask import ask_command
 from edgeai.cli.options import open_assistant
 from edgeai.config import DEFAULT_READER, Settings, load_settings
 from edgeai.errors import EngineMissing, ModelMissing, ModelRejected, ModelUnknown
+from edgeai.grounding.read import log_odds
+from edgeai.onnx.reader import OnnxReader, best_span, trimmed
 from edgeai.prompt import passage_text
-from edgeai.read import log_odds
-from edgeai.reader import OnnxReader, best_span, trimmed
 from edgeai.records import Passage
 from edgeai.registry import Registry
 from edgeai.registry.catalog import parse_catalog

@@ -22,7 +22,7 @@ from test_gguf import build
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
 from edgeai.errors import DiskFull, DownloadFailed, ModelMissing, ModelRejected, ModelUnknown, UsageProblem
-from edgeai.quantise import quantise
+from edgeai.llm.quantise import quantise
 from edgeai.records import Progress
 from edgeai.registry import Registry, downloads, models_dir
 from edgeai.registry.catalog import Catalog, ModelFile, parse_catalog

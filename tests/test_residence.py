@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tiny_gguf import TEMPLATE, write_tiny_gguf
 
 from edgeai.errors import ContextTooLong, EdgeAIError, UsageProblem
-from edgeai.llama import BATCH, Interrupted, Llama
-from edgeai.residence import PASSAGES, SEQUENCES, Independent, Parts, Sequential
+from edgeai.llm.llama import BATCH, Interrupted, Llama
+from edgeai.llm.residence import PASSAGES, SEQUENCES, Independent, Parts, Sequential
 
 CONTEXT = 256
 # llama.cpp keeps keys and values in half precision: logits, of standard deviation 2, are off by 0.014 (median of 3,000

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeai.config import DEFAULT_EMBEDDER
-from edgeai.encoders import OnnxEmbedder
 from edgeai.filters import Filter, parse_filter
+from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
 from edgeai.retrieve import fuse, language_trust, search

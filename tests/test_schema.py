@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from edgeai.errors import PathNotFound, UsageProblem
-from edgeai.schema import allows_null, check_schema, choices, described, in_order, mismatches, read_schema, types
+from edgeai.structured.schema import (
+    allows_null,
+    check_schema,
+    choices,
+    described,
+    in_order,
+    mismatches,
+    read_schema,
+    types,
+)
 
 SCHEMA = {
     "type": "object",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.sentences import is_complete, sentences, trim_to_sentences
+from edgeai.text.sentences import is_complete, sentences, trim_to_sentences
 
 prose = st.text(alphabet="abAB1 2.!?。…,\n\t|-#[]\"'”é日Ü", max_size=120)
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gguf import TEMPLATE, write_tiny_gguf
 
-from edgeai.generate import _greedy
-from edgeai.llama import Llama
-from edgeai.residence import SEQUENCES, Independent, Parts, Sequential
-from edgeai.speculate import COPIED, HINTED, LONGEST, agreed, propose
+from edgeai.llm.generate import _greedy
+from edgeai.llm.llama import Llama
+from edgeai.llm.residence import SEQUENCES, Independent, Parts, Sequential
+from edgeai.llm.speculate import COPIED, HINTED, LONGEST, agreed, propose
 
 END = 2
 TOKENS = st.lists(st.integers(3, 250), max_size=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeai.states import States
+from edgeai.llm.states import States
 
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "get", "drop"]), st.integers(0, 5), st.integers(0, 40)), max_size=40)
 

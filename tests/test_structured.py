@@ -22,10 +22,10 @@ import edgeai
 from edgeai.cli import main
 from edgeai.config import Settings
 from edgeai.errors import ContextTooLong, UsageProblem
-from edgeai.forms import JSON_SYSTEM, LABEL_SYSTEM, as_trained, read_form
 from edgeai.registry.manifest import sha256
-from edgeai.schema import mismatches
-from edgeai.structured import normalised
+from edgeai.structured.filled import normalised
+from edgeai.structured.forms import JSON_SYSTEM, LABEL_SYSTEM, as_trained, read_form
+from edgeai.structured.schema import mismatches
 
 LEAVE = "# Leave\n\nParents may take 20 weeks of paid parental leave for each child.\n"
 TRAVEL = "# Travel\n\nFlights are booked only when the train takes more than six hours.\n"
@@ -180,7 +180,7 @@ def test_an_adapter_is_shown_what_it_was_trained_on(tmp_path, home, docs, name, 
     """The prompt of tools.tasks: the system sentence of its card, and one text."""
     from test_merge import write_tied_gguf
 
-    from edgeai.generate import LlamaGenerator
+    from edgeai.llm.generate import LlamaGenerator
 
     base = tmp_path / "base.gguf"
     write_tied_gguf(base)

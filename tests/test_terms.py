@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeai.terms import MAX_TERMS, index_text, query_terms, words
+from edgeai.text.terms import MAX_TERMS, index_text, query_terms, words
 
 CHINESE = "黑豹队的防守只丢了 308 分，在联赛中排名第六。"
 GERMAN = "Die Verteidigung der Panthers gab nur 308 Punkte ab und belegte den sechsten Platz."

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeai.records import Passage
-from edgeai.schema import mismatches
-from edgeai.trace import trace
+from edgeai.structured.schema import mismatches
+from edgeai.structured.trace import trace
 
 TEXTS = (
     "Tom Reed returned 3 lamps on 12 May 2024. The case is closed.",

@@ -15,8 +15,8 @@ from toy_reader import write_reader
 from edgeai import tune
 from edgeai.budget import Rate, Rates
 from edgeai.cli import main
-from edgeai.generate import LlamaGenerator
-from edgeai.reader import OnnxReader
+from edgeai.llm.generate import LlamaGenerator
+from edgeai.onnx.reader import OnnxReader
 
 
 def test_a_generator_is_measured_with_prompts_it_has_not_seen(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.values import MOST_APART, Values, dates, differ, values
+from edgeai.grounding.values import MOST_APART, Values, dates, differ, values
 
 UNITS = ["days", "EUR", "kg", "km", "months", "percent", "rooms"]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeai.grounding.versions import date_of, replaces, series
 from edgeai.records import Passage
-from edgeai.versions import date_of, replaces, series
 
 PLAIN = "Employees have 25 days of leave."
 

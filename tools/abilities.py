@@ -23,7 +23,7 @@ from typing import Any
 from edgeai.config import DEFAULT_GENERATOR
 from edgeai.cores import physical_cores
 from edgeai.errors import EdgeAIError, ModelRejected
-from edgeai.llama import Llama, last_complaint, library
+from edgeai.llm.llama import Llama, last_complaint, library
 from edgeai.registry import Registry
 from edgeai.specs import ChatTemplate, GeneratorSpec
 

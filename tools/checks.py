@@ -13,12 +13,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-from edgeai.check import SUPPORT_FLOOR
-from edgeai.cite import content
-from edgeai.cite import evidence as held_by
+from edgeai.grounding.check import SUPPORT_FLOOR
+from edgeai.grounding.cite import content
+from edgeai.grounding.cite import evidence as held_by
 from edgeai.prompt import REFUSAL, SYSTEM, passage_text
-from edgeai.schema import mismatches
-from edgeai.terms import words
+from edgeai.structured.schema import mismatches
+from edgeai.text.terms import words
 from tools.evidence import Evidence, Example, Finding
 
 MINIMUM = {"grounded": 30, "json": 30, "label": 20}  # fewer cannot be told from chance on the held-out part

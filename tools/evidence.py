@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeai.cite import MARK, cite
 from edgeai.errors import PathNotFound, UsageProblem
+from edgeai.grounding.cite import MARK, cite
 from edgeai.prompt import REFUSAL, is_refusal
 from edgeai.records import Passage, Turn
-from edgeai.schema import in_order, read_schema
-from edgeai.terms import words
+from edgeai.structured.schema import in_order, read_schema
+from edgeai.text.terms import words
 
 TASKS = ("grounded", "label", "json")
 

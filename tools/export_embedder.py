@@ -24,7 +24,7 @@ from onnx import TensorProto
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from edgeai.encoders import OnnxEmbedder
+from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.specs import EmbedderSpec
 from tools.minilm import WIDTH, Array, GraphBuilder, Weights, channel_peaks, encoder, reference
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeai.grounding.read import chosen, log_odds
 from edgeai.prompt import is_refusal
-from edgeai.read import chosen, log_odds
 from edgeai.records import Reading
 from tools.logistic import Array, calibration_error, fit, sigmoid
 

@@ -17,8 +17,8 @@ import torch
 
 from edgeai.prompt import REFUSAL, build_prompt
 from edgeai.records import Passage
-from edgeai.sentences import sentences
 from edgeai.specs import ChatTemplate
+from edgeai.text.sentences import sentences
 from tools.corpora import Corpus, Question, Text
 from tools.decoder import Group
 

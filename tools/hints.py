@@ -9,8 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from edgeai import followup, read
+from edgeai import followup
 from edgeai.engines import Reader
+from edgeai.grounding import read
 from edgeai.records import Passage
 from tools.corpora import Question
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from edgeai import chunks, followup, retrieve
 from edgeai.config import DEFAULT_EMBEDDER
-from edgeai.encoders import OnnxEmbedder
+from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
 from edgeai.store import Maker, Store

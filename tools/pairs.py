@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from edgeai import followup
-from edgeai.sentences import sentences
-from edgeai.terms import query_terms
+from edgeai.text.sentences import sentences
+from edgeai.text.terms import query_terms
 from tools.corpora import Corpus, Question, Span, Text
 from tools.encoder import Pairs
 

@@ -14,19 +14,20 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from edgeai import followup, read
-from edgeai.cite import MARK
+from edgeai import followup
 from edgeai.config import DEFAULT_READER
 from edgeai.engines import Reader
-from edgeai.forms import JSON_SYSTEM, LABEL_SYSTEM, text_segments
-from edgeai.llama import Llama
+from edgeai.grounding import read
+from edgeai.grounding.cite import MARK
+from edgeai.llm.llama import Llama
+from edgeai.onnx.reader import OnnxReader
 from edgeai.prompt import SYSTEM, build_prompt, is_refusal
-from edgeai.reader import OnnxReader
 from edgeai.records import Segment
 from edgeai.registry import Registry
-from edgeai.schema import described, mismatches
 from edgeai.scores import token_f1
 from edgeai.specs import GeneratorSpec
+from edgeai.structured.forms import JSON_SYSTEM, LABEL_SYSTEM, text_segments
+from edgeai.structured.schema import described, mismatches
 from tools.checks import ANSWER_TOKENS
 from tools.decoder import Decoder, Group
 from tools.evidence import Evidence, Example

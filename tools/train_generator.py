@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 
 from edgeai.config import DEFAULT_READER
+from edgeai.onnx.reader import OnnxReader
 from edgeai.prompt import is_refusal
-from edgeai.reader import OnnxReader
 from edgeai.registry import Registry
 from edgeai.scores import exact_match, token_f1
 from tools.adapters import write_adapter

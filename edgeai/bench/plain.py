@@ -15,7 +15,7 @@ from edgeai.bench.compare import speedups
 from edgeai.bench.statistics import mean, spread
 from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelRejected
-from edgeai.llama import library
+from edgeai.llm.llama import library
 from edgeai.prompt import SYSTEM
 from edgeai.records import Hit
 from edgeai.specs import GeneratorSpec

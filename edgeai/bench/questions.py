@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from edgeai.errors import NothingToIndex, UsageProblem
 from edgeai.records import Chunk
-from edgeai.sentences import sentences
 from edgeai.store import Store
-from edgeai.terms import query_terms
+from edgeai.text.sentences import sentences
+from edgeai.text.terms import query_terms
 
 QUESTION_TERMS = 3
 MOST_SENTENCES = 8  # tried per chunk before an index counts as too small

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgeai.assistant import Assistant
     from edgeai.config import Settings
     from edgeai.filters import Filter
-    from edgeai.keepalive import Plan
+    from edgeai.kept.keepalive import Plan
     from edgeai.reply import Reply
 
 NO_GROUNDED_ANSWER = 4
@@ -54,8 +54,8 @@ def ask_command(
     After a question on a terminal a process of yours keeps the models loaded and answers the next one. It opens no
     network and ends after 10 minutes without a question, or by "edgeai stop"; --keep-alive 0 does without it.
     """
-    from edgeai import keepalive
     from edgeai.cli import console
+    from edgeai.kept import keepalive
 
     asked = {"where": read_filter(flags), **_read_form(schema, choices)}
     docs = flags["docs"]
@@ -84,8 +84,8 @@ def _read_form(schema: Path | None, choices: str | None) -> dict[str, Any]:
     """What the answer has to be, checked before any model is loaded."""
     if schema is None and choices is None:
         return {}
-    from edgeai.forms import read_form
-    from edgeai.schema import read_schema
+    from edgeai.structured.forms import read_form
+    from edgeai.structured.schema import read_schema
 
     form: dict[str, Any] = {"schema": read_schema(schema) if schema else None}
     form["choices"] = choices.split(",") if choices is not None else ()
@@ -99,7 +99,7 @@ def _from_stdin() -> str:
 
 def _ask_kept(kept: Plan, question: str, where: Filter, as_json: bool) -> str | None:
     """The status of an answer that the process which keeps models loaded gave; None when there was none."""
-    from edgeai import keepalive
+    from edgeai.kept import keepalive
 
     given = keepalive.ask(kept, question, where)
     if given is None:

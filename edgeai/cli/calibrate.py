@@ -11,11 +11,11 @@ from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant
-    from edgeai.calibrated import Basis, Calibration
     from edgeai.evaluation.calibration import Fit
     from edgeai.evaluation.questions import Case
     from edgeai.evaluation.trials import Asked
     from edgeai.filters import Filter
+    from edgeai.grounding.calibrated import Basis, Calibration
     from edgeai.records import Answer
 
 DRAFTS = 120  # questions asked of those made from the documents where no file is given
@@ -24,9 +24,9 @@ DRAWN = 600  # of which they are chosen
 
 def calibrate(file: TextIO | None, assistant: Assistant, risk: float | None, html: Path | None, as_json: bool) -> None:
     """Ask the questions with nothing withheld, fit, and keep what was fitted in the index."""
-    from edgeai.calibrated import CALIBRATION
     from edgeai.cli import console
     from edgeai.evaluation import calibration_page, drift
+    from edgeai.grounding.calibrated import CALIBRATION
 
     assistant.open_store().set_notes({})  # raises where nothing can be written, before minutes are spent
     asked, basis = _ask(_cases(file, assistant), assistant)
@@ -48,9 +48,9 @@ def calibrate(file: TextIO | None, assistant: Assistant, risk: float | None, htm
 
 def forget(assistant: Assistant) -> None:
     """Take the calibration out of the index."""
-    from edgeai.calibrated import CALIBRATION
     from edgeai.cli import console
     from edgeai.evaluation import drift
+    from edgeai.grounding.calibrated import CALIBRATION
 
     assistant.open_store().set_notes({CALIBRATION: None, drift.EVIDENCE: None})
     console.say("The index has no calibration any more; confidence and floor are the general ones.")
@@ -111,10 +111,10 @@ def _ask(cases: list[Case], assistant: Assistant) -> tuple[list[Asked], Basis]:
 
 
 def _fit(asked: list[Asked], basis: Basis, assistant: Assistant, risk: float | None) -> tuple[Fit, Calibration]:
-    from edgeai.calibrated import Calibration
-    from edgeai.check import ANSWERABLE_FLOOR
     from edgeai.evaluation.calibration import fit
-    from edgeai.read import FLOOR
+    from edgeai.grounding.calibrated import Calibration
+    from edgeai.grounding.check import ANSWERABLE_FLOOR
+    from edgeai.grounding.read import FLOOR
 
     fitted = fit([one.trial for one in asked], FLOOR if basis == "reader" else ANSWERABLE_FLOOR, risk)
     embedder, reader = assistant.judges()

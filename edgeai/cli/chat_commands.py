@@ -139,7 +139,7 @@ def sync_paths(chat: Chat, argument: str) -> None:
 
 
 def search(chat: Chat, argument: str) -> None:
-    from edgeai.terms import words
+    from edgeai.text.terms import words
 
     if not argument:
         raise UsageProblem("Say what to search for: /search QUERY.")

@@ -22,7 +22,7 @@ def search_command(query: str, limit: int, as_json: bool, **flags: Any) -> None:
     """
     from edgeai.cli import console
     from edgeai.cli.index import sync_docs
-    from edgeai.terms import words
+    from edgeai.text.terms import words
 
     where = read_filter(flags)
     docs = flags["docs"]

@@ -10,7 +10,7 @@ from edgeai.errors import EdgeAIError
 @click.command("stop", short_help="End the process that keeps models loaded between questions.")
 def stop_command() -> None:
     """End the process that `edgeai ask` leaves behind, and free its memory."""
-    from edgeai import keepalive
+    from edgeai.kept import keepalive
 
     stopped = keepalive.stop()
     if stopped is None:

@@ -50,8 +50,8 @@ def _measure(settings: Settings, registry: Registry, limit: float) -> Iterator[T
     from edgeai import pace, tune
     from edgeai.budget import Costs
     from edgeai.cores import physical_cores
-    from edgeai.generate import LlamaGenerator
-    from edgeai.onnxfile import available_cpus
+    from edgeai.llm.generate import LlamaGenerator
+    from edgeai.onnx.onnxfile import available_cpus
 
     read = _reading(settings, registry)
     for entry in registry.entries("generator"):
@@ -72,7 +72,7 @@ def _reading(settings: Settings, registry: Registry) -> float:
     """Milliseconds per character, 0 without a reader."""
     from edgeai import tune
     from edgeai.errors import ModelMissing
-    from edgeai.reader import OnnxReader
+    from edgeai.onnx.reader import OnnxReader
 
     if settings.reader == "none":
         return 0.0

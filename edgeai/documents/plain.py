@@ -10,7 +10,7 @@ import re
 
 from edgeai.documents.extracted import Extracted
 from edgeai.records import Block, BlockKind
-from edgeai.sentences import spans
+from edgeai.text.sentences import spans
 
 _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 _NEWLINE = re.compile(r"\n")

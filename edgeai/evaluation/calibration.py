@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeai.errors import UsageProblem
 from edgeai.evaluation.metrics import Values, expected_calibration_error, risk_coverage
-from edgeai.read import FLOOR, log_odds
+from edgeai.grounding.read import FLOOR, log_odds
 
 Flags = npt.NDArray[np.bool_]
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from html import escape
 from string import Template
 
-from edgeai.calibrated import Calibration
 from edgeai.evaluation import metrics, plots
 from edgeai.evaluation.calibration import Fit, Trial, apply, columns
 from edgeai.evaluation.report import STYLE
+from edgeai.grounding.calibrated import Calibration
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>edgeai calibration, $made</title>

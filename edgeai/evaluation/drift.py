@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeai.calibrated import Calibration
 from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
 from edgeai.evaluation.metrics import SEED, Values
 from edgeai.evaluation.trials import Asked
+from edgeai.grounding.calibrated import Calibration
 from edgeai.questionlog import Logged, mask
 
 if TYPE_CHECKING:

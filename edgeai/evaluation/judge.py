@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeai import scores
-from edgeai.check import unsupported_numbers
-from edgeai.cite import MARK
 from edgeai.evaluation import metrics
 from edgeai.evaluation.questions import CONFLICT, Case
 from edgeai.evaluation.targets import Target
+from edgeai.grounding.check import unsupported_numbers
+from edgeai.grounding.cite import MARK
 from edgeai.records import Answer, Citation, Hit
 
 DEPTH = 10  # hits that are looked at

@@ -18,8 +18,8 @@ from edgeai.evaluation.metrics import SEED
 from edgeai.evaluation.questions import UNANSWERABLE
 from edgeai.evaluation.targets import matches
 from edgeai.records import Document
-from edgeai.sentences import is_complete, sentences
 from edgeai.store import Store
+from edgeai.text.sentences import is_complete, sentences
 
 SHORTEST, LONGEST = 40, 240  # characters of a sentence that says enough and can still be read as a question
 UNANSWERABLE_EVERY = 4

@@ -27,7 +27,7 @@ from edgeai.followup import rewrite_question
 from edgeai.indexing import embedded_text
 from edgeai.records import Answer, Citation, Hit, Passage, Progress, ProgressCallback
 from edgeai.store import Store
-from edgeai.terms import query_terms
+from edgeai.text.terms import query_terms
 
 FORMAT = "edgeai-eval-1"
 # Cosine of a stored vector and the one computed anew, below which it is not the vector of this text. The same machine

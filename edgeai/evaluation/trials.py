@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeai.calibrated import ALL_SHOWN, Basis, Calibration
 from edgeai.evaluation.calibration import Trial
 from edgeai.evaluation.judge import Lookup, judge
 from edgeai.evaluation.questions import Case
 from edgeai.evaluation.targets import locate
 from edgeai.filters import EVERYTHING, Condition, Filter
+from edgeai.grounding.calibrated import ALL_SHOWN, Basis, Calibration
 from edgeai.records import Answer, Progress, ProgressCallback
 from edgeai.store import Store
 

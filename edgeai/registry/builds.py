@@ -13,11 +13,11 @@ from pathlib import Path
 
 from edgeai import __version__
 from edgeai.errors import DiskFull, ModelMissing, ModelRejected
-from edgeai.merge import merge
 from edgeai.records import Progress, ProgressCallback
 from edgeai.registry import gguf
 from edgeai.registry.catalog import Entry
 from edgeai.registry.manifest import sha256
+from edgeai.registry.merge import merge
 
 Quantise = Callable[[Path, Path, str], None]  # source, target, type
 

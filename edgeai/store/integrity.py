@@ -15,7 +15,7 @@ from edgeai.store import keywords, queries
 from edgeai.store.database import Database
 from edgeai.store.schema import TEXT_PART
 from edgeai.store.writes import NORM_TOLERANCE
-from edgeai.terms import query_terms
+from edgeai.text.terms import query_terms
 
 SAMPLED_CHUNKS = 100  # of the index, whose words are looked up
 BATCH = 1000  # vectors in memory at a time

@@ -15,7 +15,7 @@ from itertools import accumulate
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.store.database import Database
 from edgeai.store.queries import visible
-from edgeai.terms import index_text
+from edgeai.text.terms import index_text
 
 CONTEXT_WEIGHT = 2.0  # of a word in title or headings, for BM25
 BODY_WEIGHT = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeai.records import Chunk, Document
 from edgeai.store.schema import TEXT_PART
-from edgeai.terms import index_text
+from edgeai.text.terms import index_text
 
 if TYPE_CHECKING:
     from edgeai.records import Vectors

@@ -14,14 +14,14 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 from edgeai.config import Settings
-from edgeai.draft import Draft
 from edgeai.engines import Generator as TextGenerator
 from edgeai.errors import UsageProblem
-from edgeai.forms import Form
-from edgeai.links import without_targets
+from edgeai.grounding.draft import Draft
 from edgeai.records import Answer, Passage, Piece, Prompt, Turn, Verdict
-from edgeai.schema import mismatches, write
-from edgeai.trace import Traced, trace
+from edgeai.structured.forms import Form
+from edgeai.structured.schema import mismatches, write
+from edgeai.structured.trace import Traced, trace
+from edgeai.text.links import without_targets
 
 
 def needs_generator() -> UsageProblem:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from edgeai.sentences import Span
+from edgeai.text.sentences import Span
 
 # Of ChatML, Llama 2 and 3, Gemma, Zephyr; and the headings of Vicuna's plain-text format.
 _TOKEN = re.compile(

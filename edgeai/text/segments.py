@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from edgeai.records import Block
-from edgeai.sentences import sentences, spans
+from edgeai.text.sentences import sentences, spans
 
 Level = tuple[Callable[[str], Iterable[tuple[int, int]]], float]  # how to cut, and the cost of a boundary there
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from edgeai.grounding.values import Date, dates
 from edgeai.records import Passage
-from edgeai.terms import words
-from edgeai.values import Date, dates
+from edgeai.text.terms import words
 
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)")
 _NUMBER = re.compile(

@@ -14,8 +14,8 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeai.records import Citation, Passage
-from edgeai.sentences import Span, sentences, trim_to_sentences
-from edgeai.terms import query_terms, words
+from edgeai.text.sentences import Span, sentences, trim_to_sentences
+from edgeai.text.terms import query_terms, words
 
 __all__ = [
     "Content",

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeai.errors import ModelRejected
-from edgeai.onnxfile import OnnxFile, available_cpus, batches, encodable, load_tokenizer, pad
+from edgeai.onnx.onnxfile import OnnxFile, available_cpus, batches, encodable, load_tokenizer, pad
 from edgeai.specs import EmbedderSpec
 
 if TYPE_CHECKING:

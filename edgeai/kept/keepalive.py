@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgeai import __version__, endpoint, wire
+from edgeai import __version__
 from edgeai.config import Settings, data_dir
-from edgeai.wire import Lost
+from edgeai.kept import endpoint, wire
+from edgeai.kept.wire import Lost
 
 if TYPE_CHECKING:
     from edgeai.filters import Filter
@@ -172,7 +173,7 @@ def _start(wanted: Plan) -> None:
 
     # -P: no module is to be taken from the folder in which a user happens to ask.
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "edgeai.keeper"],
+        [sys.executable, "-P", "-m", "edgeai.kept.keeper"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -27,14 +27,14 @@ from edgeai.errors import (
     ModelMissing,
     UsageProblem,
 )
-from edgeai.gpu import gpu_notice
-from edgeai.grammar import Grammar
-from edgeai.likelihood import LONGEST, log_likelihoods
-from edgeai.llama import Interrupted, Llama, library
+from edgeai.llm.gpu import gpu_notice
+from edgeai.llm.grammar import Grammar
+from edgeai.llm.likelihood import LONGEST, log_likelihoods
+from edgeai.llm.llama import Interrupted, Llama, library
+from edgeai.llm.residence import SEQUENCES, Independent, Parts, Residence, Sequential
+from edgeai.llm.speculate import agreed, propose
 from edgeai.records import Finish, Piece, Prompt, Segment
-from edgeai.residence import SEQUENCES, Independent, Parts, Residence, Sequential
 from edgeai.specs import GeneratorSpec
-from edgeai.speculate import agreed, propose
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeai.errors import ContextTooLong, EdgeAIError, UsageProblem
-from edgeai.llama import BATCH, Llama, Span
-from edgeai.states import States
+from edgeai.llm.llama import BATCH, Llama, Span
+from edgeai.llm.states import States
 
 Ids = tuple[int, ...]
 

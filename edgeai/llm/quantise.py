@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeai.cores import physical_cores
 from edgeai.errors import DiskFull, ModelMissing, ModelRejected, UsageProblem
-from edgeai.llama import last_complaint, library
+from edgeai.llm.llama import last_complaint, library
 from edgeai.registry import gguf
 
 QUANTISED = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "IQ4_NL": 25}  # values of `enum llama_ftype` in llama.h

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeai.errors import UsageProblem
-from edgeai.schema import Schema, choices, types, write
+from edgeai.structured.schema import Schema, choices, types, write
 
 # No exponents: every number can then be compared with what a passage says. Digits as a double holds them.
 _PRIMITIVES = {

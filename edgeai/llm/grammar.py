@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgeai.errors import EdgeAIError
-from edgeai.llama import Llama, last_complaint, library
+from edgeai.llm.llama import Llama, last_complaint, library
 
 if TYPE_CHECKING:
     import numpy as np

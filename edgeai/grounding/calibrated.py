@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from edgeai.read import log_odds
+from edgeai.grounding.read import log_odds
 from edgeai.specs import EmbedderSpec, ReaderSpec
 
 CALIBRATION = "calibration"  # the name of the note in an index

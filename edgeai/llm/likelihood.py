@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeai.errors import UsageProblem
-from edgeai.llama import OUTPUTS
-from edgeai.residence import Ids, Parts, Residence
+from edgeai.llm.llama import OUTPUTS
+from edgeai.llm.residence import Ids, Parts, Residence
 
 LONGEST = OUTPUTS  # tokens of an answer, with the one that ends it: as many logits as one forward gives
 

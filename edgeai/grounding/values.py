@@ -14,8 +14,8 @@ from decimal import ROUND_HALF_UP, Decimal
 from itertools import takewhile
 from typing import TypeVar
 
-from edgeai.cite import content, evidence
-from edgeai.terms import words
+from edgeai.grounding.cite import content, evidence
+from edgeai.text.terms import words
 
 LONGEST = 12  # words; a longer span is a statement, which may hold values of several things
 LONGEST_NAME = 4

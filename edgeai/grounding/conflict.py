@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from edgeai import read, versions
-from edgeai.cite import Content, content, evidence
+from edgeai.grounding import read, versions
+from edgeai.grounding.cite import Content, content, evidence
+from edgeai.grounding.values import Date, Values, dates, differ, values
 from edgeai.prompt import place
 from edgeai.records import Citation, Passage, Reading
-from edgeai.values import Date, Values, dates, differ, values
 
 # Set on 700 development questions, of which 115 have a conflict in their passages and 145 a superseded value
 # (benchmarks/conflicts.py).

@@ -1,4 +1,4 @@
-"""The process that keeps models loaded between two `edgeai ask`: `python -m edgeai.keeper`, started by `keepalive.py`.
+"""The process that keeps models loaded between two `edgeai ask`: `python -m edgeai.kept.keeper`.
 
 It answers one question after the other for its own user, never opens the network, and ends when it was idle for long
 or when something it had loaded has changed on disk. Questions and answers are in its memory only.
@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeai import endpoint, wire
 from edgeai.errors import EdgeAIError
 from edgeai.filters import Filter
-from edgeai.keepalive import Setup
+from edgeai.kept import endpoint, wire
+from edgeai.kept.keepalive import Setup
 
 if TYPE_CHECKING:
     from edgeai.assistant import Assistant

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from edgeai import check, cite, conflict, prompt, read
+from edgeai import prompt
 from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
-from edgeai.calibrated import Calibration
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Generator, Reader
-from edgeai.links import inert
+from edgeai.grounding import check, cite, conflict, read
+from edgeai.grounding.calibrated import Calibration
 from edgeai.records import (
     Answer,
     Citation,
@@ -36,6 +36,7 @@ from edgeai.records import (
 )
 from edgeai.scores import contains, normalised
 from edgeai.specs import ChatTemplate, GeneratorSpec
+from edgeai.text.links import inert
 
 PORTION = 3  # passages read at a time, best first
 ROW_WORDS = 20  # a longer row of a table is not shown whole

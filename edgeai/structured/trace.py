@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from edgeai.cite import Evidence, content
+from edgeai.grounding.cite import Evidence, content
 from edgeai.records import Citation, Passage
-from edgeai.schema import Schema, allows_null
+from edgeai.structured.schema import Schema, allows_null
 
 _BRACKETS = re.compile(r"[\[\]]")  # "[2]" in a value is a number, not a citation
 _ONE = re.compile(r"(?<!\d)0*1(?!\d)")

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from edgeai.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
-from edgeai.links import addresses
+from edgeai.grounding.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
 from edgeai.prompt import is_refusal, passage_text
 from edgeai.records import Citation, Passage, Retrieval, Verdict
-from edgeai.sentences import Span
+from edgeai.text.links import addresses
+from edgeai.text.sentences import Span
 
 # P(the hits hold an answer) = logistic(BIAS + COVERAGE * coverage + SIMILARITY * similarity), refused below the floor.
 # Set by hand for cosines of a sentence embedder, where unrelated texts score about 0.1 and answers 0.4 to 0.8.

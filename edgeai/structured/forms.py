@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeai.errors import UsageProblem
-from edgeai.gbnf import closing, grammar, longest
 from edgeai.records import Passage, Prompt, Segment
-from edgeai.schema import Schema, check_schema, described, write
 from edgeai.specs import ChatTemplate
+from edgeai.structured.gbnf import closing, grammar, longest
+from edgeai.structured.schema import Schema, check_schema, described, write
 
 LABEL_SYSTEM = "Say which label fits the text. Answer with the label only, one of: {}."
 JSON_SYSTEM = "Extract these fields from the text: {}. Answer with one JSON object only."

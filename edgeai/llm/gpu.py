@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from edgeai.llama import library
+from edgeai.llm.llama import library
 
 
 def gpu_notice() -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgeai.cite import citation
+from edgeai.grounding.cite import citation
 from edgeai.records import Citation, Passage, Reading, Verdict
-from edgeai.sentences import sentences
+from edgeai.text.sentences import sentences
 
 # Added to the fused score of a hit: WEIGHT * trust * log-odds of its relevance, limited to +-LIMIT so that one odd
 # judgement cannot turn everything around. Trust is that of `retrieve.language_trust`: the reader knows English only.

@@ -1,0 +1,1 @@
+"""The small models that run in ONNX Runtime: embedder and reader."""

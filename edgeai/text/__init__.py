@@ -1,0 +1,1 @@
+"""Text as sentences, words, links and pieces, before any model sees it."""
