@@ -50,7 +50,9 @@ def judged(item: Item, reader: OnnxReader, *, verbose: bool) -> Iterator[str]:
     passages = tuple(pipeline.numbered(item.hits))
     readings = reader.read(item.question, passages)
     yield "questions"
-    if not readings or read.verdict(readings, read.UNHEARD).status == "refused":
+    if not readings:
+        return
+    if read.verdict(readings[read.chosen(passages, readings)], read.UNHEARD).status == "refused":
         return
     yield "answered"
     found = conflict.find(item.question, passages, readings)

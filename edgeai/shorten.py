@@ -25,7 +25,7 @@ def fit(
     else the sentences with its likeliest answer. `cost` gives the tokens that a passage would take. No passages when
     not even the first fits.
     """
-    best = chosen(readings) if readings else 0
+    best = chosen(passages, readings) if readings else 0
     ranking = [best, *(row for row in range(len(passages)) if row != best)]
     kept: dict[int, Passage] = {}
     cuts: dict[str, None] = {}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeai.grounding.read import chosen, log_odds
+from edgeai.grounding.read import likelihood, log_odds
 from edgeai.prompt import is_refusal
 from edgeai.records import Reading
 from tools.logistic import Array, calibration_error, fit, sigmoid
@@ -46,7 +46,7 @@ def main() -> None:
 def features(record: Mapping[str, Any], *, heard: bool) -> list[float]:
     """The row of a record, in the order of `NAMES`."""
     readings = [Reading(**reading) for reading in record["readings"]]
-    best = readings[chosen(readings)]
+    best = max(readings, key=likelihood)
     declined = is_refusal(record["said"])
     witness = [float(declined), float(not declined)] if heard else [0.0, 0.0]
     return [1.0, log_odds(best.answerable), *witness]

@@ -52,7 +52,7 @@ class _Claim:
 
     @property
     def sure(self) -> bool:
-        confidence = read.verdict([self.reading]).confidence
+        confidence = read.verdict(self.reading).confidence
         if self.said.dates or self.said.name:
             return confidence >= NAME_CONFIDENCE and self.reading.span >= NAME_SPAN
         return confidence >= LEAST_CONFIDENCE and self.reading.span >= LEAST_SPAN
@@ -70,7 +70,7 @@ def find(question: str, passages: Sequence[Passage], readings: Sequence[Reading]
     """
     if not readings or _JOINS.search(question):
         return None
-    best = read.chosen(readings)
+    best = read.chosen(passages, readings)
     mine = _claim(best, passages[best], readings[best])
     if not mine.sure:
         return None
@@ -147,7 +147,7 @@ def told(
     """One sentence with both values and their marks, and the two citations."""
     rows = difference.first, difference.second
     one, other = (passages[row] for row in rows)
-    first, second = (f"{_words(passages[row], readings[row])} [{passages[row].number}]" for row in rows)
+    first, second = (f"{read.words(passages[row], readings[row])} [{passages[row].number}]" for row in rows)
     citations = tuple(read.source(passages[row], readings[row]) for row in rows)
     if difference.kind == "conflict":
         return f"Sources differ: {first} {_origin(one, other)} and {second} {_origin(other, one)}.", citations
@@ -155,10 +155,6 @@ def told(
     if when and before and when != before:
         return f"{first} (from the version of {when}; that of {before} said {second}).", citations
     return f"{first} ({_file(one, other)} replaces {_file(other, one)}, which said {second}).", citations
-
-
-def _words(passage: Passage, reading: Reading) -> str:
-    return " ".join(passage.text[reading.start : reading.end].split())
 
 
 def _origin(passage: Passage, other: Passage) -> str:

@@ -284,11 +284,12 @@ class Draft:
         """The reader's span; the sentence it stands in where a span says too little: for a yes or no, and of a table
         the row, with its columns named.
         """
-        best = read.extract(self.passages, self.readings)
+        row = read.chosen(self.passages, self.readings)
+        passage = self.passages[row]
+        best = read.extract(passage, self.readings[row])
         if best is None:
             return None
         words, quote = best
-        passage = self.passages[read.chosen(self.readings)]
         sentence = check.as_sentence(passage, (quote.start - passage.start, quote.end - passage.start))
         row = quote.quote.lstrip().startswith("|") and len(sentence.split()) <= ROW_WORDS
         if row or "|" in words or _YES_OR_NO.match(self.question):
@@ -307,7 +308,8 @@ class Draft:
 
     def _verdict(self, witness: float | None) -> Verdict:
         fitted = self._fitted()
-        return read.verdict(self.readings, witness, fitted.floor if fitted else read.FLOOR)
+        best = self.readings[read.chosen(self.passages, self.readings)]
+        return read.verdict(best, witness, fitted.floor if fitted else read.FLOOR)
 
     def _support(self, verdict: Verdict, confidence: float) -> Support:
         if verdict.status == "refused":

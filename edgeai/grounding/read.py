@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgeai.grounding.cite import citation
 from edgeai.records import Citation, Passage, Reading, Verdict
+from edgeai.scores import contains
 from edgeai.text.sentences import sentences
 
 # Added to the fused score of a hit: WEIGHT * trust * log-odds of its relevance, limited to +-LIMIT so that one odd
@@ -58,15 +60,16 @@ def log_odds(probability: float) -> float:
     return math.log(kept / (1 - kept))
 
 
-def evidence(readings: Sequence[Reading]) -> float:
-    """Log-odds that one of the passages (at least one) holds the answer, from the reader alone."""
-    best = readings[chosen(readings)]
+def evidence(best: Reading) -> float:
+    """Log-odds that the passages hold the answer, from what the reader made of the likeliest one."""
     return BIAS + ANSWERABLE * log_odds(best.answerable)
 
 
-def verdict(readings: Sequence[Reading], witness: float | None = None, floor: float = FLOOR) -> Verdict:
-    """Whether to answer; before the generator was asked (`witness` None), whether it is worth asking."""
-    confidence = 1 / (1 + math.exp(-evidence(readings) - (witness or 0.0)))
+def verdict(best: Reading, witness: float | None = None, floor: float = FLOOR) -> Verdict:
+    """Whether to answer from the likeliest passage; before the generator was asked (`witness` None), whether it is
+    worth asking.
+    """
+    confidence = 1 / (1 + math.exp(-evidence(best) - (witness or 0.0)))
     if confidence < (min(HOPELESS, floor) if witness is None else floor):
         return Verdict("refused", confidence, ("no passage answers the question",))
     return Verdict("answered", confidence)
@@ -77,12 +80,32 @@ def settled(readings: Sequence[Reading]) -> bool:
     return any(reading.answerable > SETTLED for reading in readings)
 
 
-def chosen(readings: Sequence[Reading]) -> int:
-    """Position of the passage with the likeliest answer.
+def chosen(passages: Sequence[Passage], readings: Sequence[Reading]) -> int:
+    """Position of the passage with the likeliest answer, given what the others say.
 
-    Mostly by whether it holds one: a span stands out less where the text before it names it in other words as well.
+    Mostly by whether it holds one: a span stands out less where the text before it names it in other words as well. A
+    document that gives the same answer is a second witness: one that was planted or is out of date stands alone.
     """
-    return max(range(len(readings)), key=lambda row: likelihood(readings[row]))
+    return max(range(len(readings)), key=lambda row: likelihood(_seconded(row, passages, readings)))
+
+
+def _seconded(row: int, passages: Sequence[Passage], readings: Sequence[Reading]) -> Reading:
+    """A reading, as likely to hold the answer as it and those of other documents with the same words are together.
+
+    1 - (1 - p) (1 - q) ..., as if they erred independently; a document counts once, and a copy of it not at all.
+    """
+    own, said = passages[row], words(passages[row], readings[row])
+    others: dict[str, float] = {}
+    for passage, reading in zip(passages, readings, strict=True):
+        if passage.path != own.path and passage.text != own.text and _same(said, words(passage, reading)):
+            others[passage.path] = max(reading.answerable, others.get(passage.path, 0.0))
+    wrong = math.prod((1 - other for other in others.values()), start=1 - readings[row].answerable)
+    return replace(readings[row], answerable=1 - wrong)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether one answer holds the words of the other."""
+    return contains(one, [other]) or contains(other, [one])
 
 
 def likelihood(reading: Reading) -> float:
@@ -90,19 +113,22 @@ def likelihood(reading: Reading) -> float:
     return log_odds(reading.answerable) + SPAN_WEIGHT * math.log(max(reading.span, 1e-9))
 
 
+def words(passage: Passage, reading: Reading) -> str:
+    """The likeliest span of a passage, on one line."""
+    return " ".join(passage.text[reading.start : reading.end].split())
+
+
 def hint(passages: Sequence[Passage], readings: Sequence[Reading]) -> str:
-    """The words of the likeliest span on one line; "" where there is no text."""
-    row = chosen(readings)
-    return " ".join(passages[row].text[readings[row].start : readings[row].end].split())
+    """The words of the likeliest answer on one line; "" where there is no text."""
+    row = chosen(passages, readings)
+    return words(passages[row], readings[row])
 
 
-def extract(passages: Sequence[Passage], readings: Sequence[Reading]) -> tuple[str, Citation] | None:
+def extract(passage: Passage, reading: Reading) -> tuple[str, Citation] | None:
     """The likeliest span with its mark, and the sentence it stands in as its citation; None where there is no text."""
-    row = chosen(readings)
-    passage, reading = passages[row], readings[row]
     if reading.start == reading.end:
         return None
-    return f"{hint(passages, readings)} [{passage.number}]", source(passage, reading)
+    return f"{words(passage, reading)} [{passage.number}]", source(passage, reading)
 
 
 def source(passage: Passage, reading: Reading) -> Citation:
