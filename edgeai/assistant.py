@@ -155,16 +155,17 @@ class Assistant:
 
         Raises `IndexMissing` when nothing was indexed yet.
         """
-        from edgeai import retrieve
+        from edgeai import expand, retrieve
 
+        store, where = self.open_store(), where or EVERYTHING
         found = retrieve.search(
-            query,
-            self.open_store(),
+            expand.spell_out(query, store, where),
+            store,
             self.embedder,
             limit=limit,
             candidates=max(self.settings.candidates, limit),
             per_document=self.settings.per_document,
-            where=where or EVERYTHING,
+            where=where,
         )
         return list(found.hits)
 

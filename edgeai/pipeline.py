@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from edgeai import followup, prompt, retrieve, shorten
+from edgeai import expand, followup, prompt, retrieve, shorten
 from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Reader
@@ -108,6 +108,7 @@ def find(
 ) -> Draft:
     """What is found and read for a question, as far as there is time, before anything is said."""
     query = followup.rewrite_question(question, [_said(turn) for turn in history])
+    query = expand.spell_out(query, engines.store, where)
     reader = engines.reader()
     found = retrieve.search(
         query,

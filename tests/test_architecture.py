@@ -20,7 +20,7 @@ LAYERS = [
     ["errors", "records", "specs"],
     ["background", "budget", "changes", "config", "cores", "engines", "filters", "power", "reply", "scores", "text"],
     ["chunks", "followup", "pace", "prompt", "questionlog", "registry", "sessions", "store"],
-    ["documents", "grounding", "llm", "onnx", "retrieve", "tune"],
+    ["documents", "expand", "grounding", "llm", "onnx", "retrieve", "tune"],
     ["bench", "indexing", "models", "shorten", "structured"],
     ["evaluation", "pipeline", "transfer"],
     ["advise", "ahead"],
