@@ -68,7 +68,7 @@ def test_the_key_is_in_the_documents(case: Case, texts: Mapping[str, str]) -> No
     if case.kind == UNANSWERABLE:
         assert not case.sources
         return
-    for source in case.sources:
+    for source in (*case.sources, *case.also):
         named = [text for name, text in texts.items() if matches(source.path, name)]
         assert any(source.quote in text for text in named), source
     quotes = " … ".join(source.quote for source in case.sources)

@@ -93,6 +93,15 @@ def test_of_two_sources_each_is_followed_for_itself():
     assert (values["recall@5"], values["chunked"], values["retrieved"], values["citation_recall"]) == (0.5, 0.5, 1, 0.5)
 
 
+def test_what_may_be_cited_as_well_counts_for_a_citation_and_nothing_else():
+    both = replace(ANSWER, citations=(cited(1, LEAVE), cited(2, HOTEL)))
+    assert judged(answer=both).values["citation_precision"] == 0.5
+    hotel = Target((Place("/a.md", HOTEL.start, HOTEL.end),))
+    assert judged(lookup=replace(FOUND, also=(hotel,)), answer=both).values == judged().values
+    only = judged(lookup=replace(FOUND, also=(hotel,)), answer=replace(ANSWER, citations=(cited(2, HOTEL),)))
+    assert (only.values["citation_recall"], only.lost) == (0, (NOT_USED,))
+
+
 def test_a_refusal_is_right_or_wrong_by_whether_there_is_an_answer():
     wrong = judged(answer=REFUSED)
     assert (wrong.values["answered"], wrong.values["refusal_precision"], wrong.values["correct"]) == (0, 0, 0)

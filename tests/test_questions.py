@@ -16,6 +16,7 @@ FULL = {
     "question": " How long? ",
     "answers": ["20 weeks", 20],
     "sources": [{"path": "leave.md", "quote": "20 weeks"}, {"path": "*.csv"}],
+    "also": [{"path": "leave-2019.md"}],
     "kind": "multi-turn",
     "history": [{"question": "Who?", "answer": "Parents."}],
     "fresh": True,
@@ -32,6 +33,7 @@ def test_every_documented_key_is_understood():
     [case] = cases(FULL)
     assert (case.id, case.question, case.answers, case.kind) == ("7", "How long?", ("20 weeks", "20"), "multi-turn")
     assert case.sources == (Source("leave.md", "20 weeks"), Source("*.csv"))
+    assert case.also == (Source("leave-2019.md"),)
     assert case.history == (Turn("Who?", "Parents."),)
     assert case.fresh
     assert case.draft

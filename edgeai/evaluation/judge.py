@@ -41,6 +41,7 @@ class Lookup:
     keyword: tuple[int, ...] = ()
     nearest: tuple[int, ...] = ()
     current: float | None = None  # share of the targets' chunks whose vectors are those of their text
+    also: tuple[Target, ...] = ()  # what may be cited as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def judge(case: Case, lookup: Lookup, answer: Answer, text_of: Callable[[str], s
         values |= _retrieval(lookup) | _survival(lost)
     values |= _refusal(case, shown)
     if shown:
-        values |= _evidence(case, lookup.targets, answer, text_of)
+        values |= _evidence(case, lookup, answer, text_of)
     if case.answers or not case.answerable:
         values |= _answer(case, answer, shown)
     return Judgement(values, lost, "; ".join(_reasons(case, lookup, lost, values, shown)))
@@ -139,18 +140,20 @@ def _answer(case: Case, answer: Answer, shown: bool) -> dict[str, float]:
     return values
 
 
-def _evidence(case: Case, targets: Sequence[Target], answer: Answer, text_of: Callable[[str], str]) -> dict[str, float]:
+def _evidence(case: Case, lookup: Lookup, answer: Answer, text_of: Callable[[str], str]) -> dict[str, float]:
     """What an answer that is shown rests on; citations can only be judged where sources or answers are known."""
     missing = unsupported_numbers(answer.text, answer.citations, answer.passages)
     values = {"unsupported_numbers": float(bool(missing))}
     if answer.citations:
         exact = [text_of(one.path)[one.start : one.end] == one.quote for one in answer.citations]
         values["citation_exact"] = sum(exact) / len(exact)
-        if targets or case.answers:
-            right = [_right(one, case, targets) for one in answer.citations]
+        if lookup.targets or case.answers:
+            right = [_right(one, case, (*lookup.targets, *lookup.also)) for one in answer.citations]
             values["citation_precision"] = sum(right) / len(right)
-    if targets:
-        cited = [any(target.touches(one.path, one.start, one.end) for one in answer.citations) for target in targets]
+    if lookup.targets:
+        cited = [
+            any(target.touches(one.path, one.start, one.end) for one in answer.citations) for target in lookup.targets
+        ]
         values["citation_recall"] = sum(cited) / len(cited)
     return values
 

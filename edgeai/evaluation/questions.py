@@ -8,6 +8,7 @@ Pure. One JSON object a line:
      "kind": "answerable",                       any word, figures are given for each; three of them mean something:
                                                  "unanswerable" is to be refused, "conflict" has to show all answers,
                                                  and "answerable" is what a question without a kind is
+     "also": [{"path": "leave-2019.md"}],        may be cited as well, such as the version before
      "history": [{"question": "…", "answer": "…"}], "fresh": true, "id": "leave-1", "draft": true, "note": "…"}
 
 Only "question" is required. A path is the end of a file's path or a glob; a quote stands in the text of the file, where
@@ -27,7 +28,7 @@ from edgeai.errors import UsageProblem
 from edgeai.records import Turn
 
 UNANSWERABLE, CONFLICT, ANSWERABLE = "unanswerable", "conflict", "answerable"
-_KEYS = {"id", "question", "answers", "sources", "kind", "history", "fresh", "draft", "note"}
+_KEYS = {"id", "question", "answers", "sources", "also", "kind", "history", "fresh", "draft", "note"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Case:
     question: str
     answers: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    also: tuple[Source, ...] = ()
     kind: str = ANSWERABLE
     history: tuple[Turn, ...] = ()
     fresh: bool = False
@@ -89,6 +91,7 @@ def _case(record: Mapping[str, Any], number: int) -> Case:
     question = record["question"].strip()
     answers = tuple(str(one) for one in _listed(record, "answers", (str, int, float), number))
     sources = tuple(_source(one, number) for one in _listed(record, "sources", (dict,), number))
+    also = tuple(_source(one, number) for one in _listed(record, "also", (dict,), number))
     history = tuple(_turn(one, number) for one in _listed(record, "history", (dict,), number))
     kind = record.get("kind") or (ANSWERABLE if answers or sources else UNANSWERABLE)
     if not isinstance(kind, str):
@@ -98,7 +101,7 @@ def _case(record: Mapping[str, Any], number: int) -> Case:
     if kind == CONFLICT and len(answers) < 2:
         raise UsageProblem(f"Line {number} is a conflict; list the answers that contradict each other, at least two.")
     fresh, draft = record.get("fresh") is True, record.get("draft") is True
-    return Case(_identity(record, question, history), question, answers, sources, kind, history, fresh, draft)
+    return Case(_identity(record, question, history), question, answers, sources, also, kind, history, fresh, draft)
 
 
 def _listed(record: Mapping[str, Any], key: str, kinds: tuple[type, ...], number: int) -> list[Any]:

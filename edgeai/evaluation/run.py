@@ -154,6 +154,7 @@ def look_up(case: Case, subject: Subject, paths: Sequence[str]) -> Lookup:
         tuple(chunk_id for chunk_id, _ in keyword),
         tuple(chunk_id for chunk_id, _ in nearest),
         _share_current(targets, subject),
+        tuple(locate(source, subject.store, paths) for source in case.also),
     )
 
 
