@@ -29,7 +29,7 @@ FORWARD_OVERHEAD = 4  # tokens
 ENOUGH_READ, LEAST_READ = 4, 2
 
 # What a generated answer takes at least.
-QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 45, 40, 8
+QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 35, 45, 8
 SPARE_FORWARDS = 3  # beyond the first, for words that no draft foretold
 WORDY_FORWARDS = 30  # of a model that has not learnt to answer in a few words
 FINISH_MS = 6.0  # citing, checking, and handing over

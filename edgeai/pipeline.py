@@ -174,7 +174,9 @@ def _request(
     if draft.budget.ms is None:
         return draft.lay_out(draft.passages, generator, settings, history), draft
     bare = draft.lay_out((), generator, settings, history)
-    rest = sum(generator.count_tokens(segment.text) for segment in bare.segments if segment.role != "prefix")
+    rest = sum(
+        prompt.tokens_of(segment, generator.count_tokens) for segment in bare.segments if segment.role != "prefix"
+    )
     numbered_ = not generator.spec.independent
     shown, cut = shorten.fit(
         draft.passages,

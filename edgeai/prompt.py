@@ -87,7 +87,7 @@ def build_prompt(
     prefix = prefix_segments(template, numbered=numbered)
     asked = Segment(_asked(question, hint), "question")
     suffix = tuple(Segment(part, "suffix", special=part in template.special_ids) for part in template.suffix)
-    room = context - max_tokens - sum(_cost(segment, count) for segment in (*prefix, asked, *suffix))
+    room = context - max_tokens - sum(tokens_of(segment, count) for segment in (*prefix, asked, *suffix))
     if room < 0:
         raise ContextTooLong(
             f"The question is {-room} tokens too long for a context of {context} tokens with an answer of "
@@ -97,10 +97,15 @@ def build_prompt(
     text_of = partial(passage_text, numbered=numbered)
     wanted = sum(count(text_of(passage)) for passage in passages)
     turns = _newest_that_fit(turns, room - wanted, count)
-    room -= sum(_cost(turn, count) for turn in turns)
+    room -= sum(tokens_of(turn, count) for turn in turns)
     shown = tuple(_first_that_fit(passages, room, lambda passage: count(text_of(passage))))
     texts = (Segment(text_of(passage), "passage") for passage in shown)
     return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens, _one_line(hint))
+
+
+def tokens_of(segment: Segment, count: Count) -> int:
+    """The tokens of a segment: a control token is one, whatever `count` makes of its name."""
+    return 1 if segment.special else count(segment.text)
 
 
 def is_refusal(answer: str) -> bool:
@@ -111,10 +116,6 @@ def is_refusal(answer: str) -> bool:
 def _asked(question: str, hint: str) -> str:
     lines = [f"Question: {_one_line(question)}", *([f"Likely answer: {_one_line(hint)}"] if hint else [])]
     return "\n".join(lines) + "\n"
-
-
-def _cost(segment: Segment, count: Count) -> int:
-    return 1 if segment.special else count(segment.text)
 
 
 def _one_line(text: str) -> str:
@@ -129,7 +130,7 @@ def _turn_segment(turn: Turn) -> Segment:
 def _newest_that_fit(turns: list[Segment], room: int, count: Count) -> list[Segment]:
     kept: list[Segment] = []
     for turn in reversed(turns):
-        room -= _cost(turn, count)
+        room -= tokens_of(turn, count)
         if room < 0:
             break
         kept.insert(0, turn)

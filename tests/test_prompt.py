@@ -5,8 +5,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeai.errors import ContextTooLong, UsageProblem
-from edgeai.prompt import PLAIN_SYSTEM, REFUSAL, SYSTEM, build_prompt, is_refusal, passage_text, prefix_segments
-from edgeai.records import Passage, Turn
+from edgeai.prompt import (
+    PLAIN_SYSTEM,
+    REFUSAL,
+    SYSTEM,
+    build_prompt,
+    is_refusal,
+    passage_text,
+    prefix_segments,
+    tokens_of,
+)
+from edgeai.records import Passage, Segment, Turn
 from edgeai.specs import ChatTemplate
 
 TEMPLATE = ChatTemplate(
@@ -161,3 +170,8 @@ def test_a_model_trained_without_numbers_sees_none():
 
 def test_the_text_of_an_unnumbered_passage_does_not_depend_on_its_rank():
     assert passage_text(passage(1, "Text."), numbered=False) == passage_text(passage(4, "Text."), numbered=False)
+
+
+def test_a_control_token_is_one_token_whatever_its_name_would_be():
+    assert tokens_of(Segment("<|im_end|>", "suffix", special=True), len) == 1
+    assert tokens_of(Segment("<|im_end|>", "question"), len) == 10
