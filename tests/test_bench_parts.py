@@ -26,7 +26,7 @@ from edgeai.records import Answer, Chunk, Hit, Timings
 
 milliseconds = st.floats(0.01, 1e6)
 samples = st.lists(milliseconds, min_size=1, max_size=40)
-few = settings(deadline=None, max_examples=25)  # each draws 2,000 resamples
+few = settings(deadline=None, max_examples=25)  # each draws 4,000 resamples
 
 
 def around(low: float, value: float, high: float) -> bool:
@@ -35,12 +35,6 @@ def around(low: float, value: float, high: float) -> bool:
 
 
 # statistics
-
-
-@settings(deadline=None)
-@given(st.lists(milliseconds, min_size=1, max_size=300), st.floats(0, 1))
-def test_percentiles_are_those_of_numpy(values, share):
-    assert math.isclose(statistics.percentile(values, share), np.percentile(values, share * 100), rel_tol=1e-9)
 
 
 @few
@@ -68,8 +62,8 @@ def test_the_ratio_of_a_sample_to_itself_straddles_1(values):
 @few
 @given(samples, st.floats(0.01, 100))
 def test_pairs_that_differ_by_a_factor_have_exactly_that_ratio(values, factor):
-    pairs = [(value * factor, value) for value in values]
-    for ratio in (statistics.paired_ratio(pairs), statistics.paired_percentile_ratio(pairs, 0.95)):
+    others = [value * factor for value in values]
+    for ratio in (statistics.paired_ratio(others, values), statistics.paired_percentile_ratio(others, values, 0.95)):
         assert (ratio.value, ratio.low, ratio.high) == pytest.approx((factor, factor, factor))
 
 

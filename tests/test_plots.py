@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeai.bootstrap import Estimate
 from edgeai.evaluation import plots
-from edgeai.evaluation.metrics import Bin, Estimate
+from edgeai.evaluation.metrics import Bin
 
 share = st.floats(0, 1)
 

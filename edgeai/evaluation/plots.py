@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from edgeai.evaluation.metrics import Bin, Estimate
+from edgeai.bootstrap import Estimate
+from edgeai.evaluation.metrics import Bin
 
 WIDTH, HEIGHT, MARGIN = 420, 260, 44  # pixels; the margin holds the axes' labels
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -12,9 +12,9 @@ from string import Template
 
 import numpy as np
 
+from edgeai.bootstrap import Estimate
 from edgeai.evaluation import metrics, plots
 from edgeai.evaluation import run as evaluate
-from edgeai.evaluation.metrics import Estimate
 from edgeai.evaluation.regressions import Change, Comparison
 from edgeai.evaluation.run import Result, Run
 from edgeai.records import Passage
