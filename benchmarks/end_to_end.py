@@ -31,12 +31,12 @@ from company_files import QUESTIONS, build_company
 from datasets import read_jsonl
 
 from edgeai.assistant import Assistant
+from edgeai.bootstrap import Estimate, resample
 from edgeai.cli.evaluate import subject_of
 from edgeai.cli.options import parse_budget
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER, Settings
 from edgeai.evaluation import metrics
 from edgeai.evaluation import run as evaluate
-from edgeai.evaluation.metrics import Estimate
 from edgeai.evaluation.questions import CONFLICT, UNANSWERABLE, Case, Source, read_cases
 from edgeai.evaluation.run import Result
 
@@ -142,11 +142,11 @@ def figures_of(results: Sequence[Result]) -> Iterator[tuple[str, str, Estimate]]
         chosen = [result for result in results if figure.applies(result.kind)]
         values = evaluate.column(chosen, figure.column)
         if not np.isnan(values).all():
-            yield figure.name, figure.goal, metrics.estimate_mean(values, metrics.resample(len(values)))
+            yield figure.name, figure.goal, metrics.estimate_mean(values, resample(len(values)))
     sure = evaluate.shown(results)
     if not np.isnan(sure[0] + sure[1]).all():
-        weights = metrics.resample(len(results))
-        error = metrics.estimate(metrics.expected_calibration_error, sure, weights)
+        draws = resample(len(results))
+        error = metrics.estimate(metrics.expected_calibration_error, sure, draws)
         yield "expected calibration error", "<= 0.05", error
 
 

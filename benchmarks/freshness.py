@@ -29,6 +29,7 @@ import numpy as np
 
 import edgeai
 from edgeai.bench import statistics
+from edgeai.bootstrap import resample
 from edgeai.config import DEFAULT_GENERATOR, DEFAULT_READER
 from edgeai.evaluation import metrics
 from edgeai.records import Answer
@@ -237,7 +238,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
 
 
 def _share(values: Sequence[bool]) -> dict[str, Any]:
-    found = metrics.estimate_mean(np.array(values, dtype=np.float64), metrics.resample(len(values)))
+    found = metrics.estimate_mean(np.array(values, dtype=np.float64), resample(len(values)))
     return {"value": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)], "n": found.count}
 
 

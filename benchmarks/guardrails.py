@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from edgeai import chunks, indexing, pipeline
+from edgeai.bootstrap import resample
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR, DEFAULT_READER, Settings
 from edgeai.evaluation import metrics
 from edgeai.grounding.cite import MARK
@@ -197,7 +198,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[str, Any]
 
 def _figure(outcomes: Sequence[Outcome], attack: bool, field: str) -> dict[str, Any]:
     values = np.array([getattr(one, field) for one in outcomes if one.attack == attack], dtype=np.float64)
-    found = metrics.estimate_mean(values, metrics.resample(len(values)))
+    found = metrics.estimate_mean(values, resample(len(values)))
     return {"value": round(found.value, 4), "interval": [round(found.low, 4), round(found.high, 4)], "n": found.count}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from handbook import HANDBOOK
 from hypothesis import settings
 
 from edgeai.config import DEFAULT_EMBEDDER, DEFAULT_GENERATOR
@@ -38,6 +39,17 @@ def embedder() -> Iterator[object]:
     engine = OnnxEmbedder(Registry(offline=True).embedder(DEFAULT_EMBEDDER))
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def handbook_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The handbook as an index; who writes to it takes a copy."""
+    from edgeai.assistant import Assistant
+
+    path = tmp_path_factory.mktemp("handbook") / "index.db"
+    with Assistant(path, model="none", reader="none") as assistant:
+        assistant.sync(HANDBOOK)
+    return path
 
 
 @pytest.fixture(scope="session")

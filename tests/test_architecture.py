@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     ["errors", "records", "specs"],
     ["background", "budget", "changes", "config", "cores", "engines", "filters", "power", "reply", "scores", "text"],
-    ["chunks", "followup", "pace", "prompt", "questionlog", "registry", "sessions", "store"],
+    ["bootstrap", "chunks", "followup", "markup", "pace", "prompt", "questionlog", "registry", "sessions", "store"],
     ["documents", "expand", "grounding", "llm", "onnx", "retrieve", "tune"],
     ["bench", "indexing", "models", "shorten", "structured"],
     ["evaluation", "pipeline", "transfer"],

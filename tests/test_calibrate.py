@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from handbook import run
+from pages import tags_of
 
 from edgeai.assistant import Assistant
-from edgeai.cli import main
 from edgeai.cli.ask import show_reply
 from edgeai.evaluation import trials
 from edgeai.evaluation.questions import Case, Source
@@ -18,28 +18,13 @@ from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration
 from edgeai.records import Answer
 from edgeai.reply import Reply
 
-HANDBOOK = Path(__file__).resolve().parent.parent / "benchmarks" / "handbook"
 LEAVE = Case("leave", "How long is parental leave?", ("20 weeks",), (Source("leave.md"),))
 NOBODY = Case("nobody", "Who painted the moon?", kind="unanswerable")
 
 
-def run(*arguments: object, **environ: str) -> Result:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=environ)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("index") / "index.db"
-    with Assistant(path, model="none", reader="none") as assistant:
-        assistant.sync(HANDBOOK)
-    return path
-
-
 @pytest.fixture
-def index(filled: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(filled, tmp_path / "index.db"))
+def index(handbook_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(handbook_index, tmp_path / "index.db"))
 
 
 @pytest.fixture
@@ -50,9 +35,9 @@ def plain(index: Path) -> tuple[object, ...]:
 # which questions are asked
 
 
-def test_as_many_are_held_out_as_the_share_without_an_answer_asks_for(filled):
+def test_as_many_are_held_out_as_the_share_without_an_answer_asks_for(handbook_index):
     cases = [Case(str(n), f"{LEAVE.question} {n}", LEAVE.answers, LEAVE.sources) for n in range(30)]
-    with Assistant(filled, reader="none") as assistant:
+    with Assistant(handbook_index, reader="none") as assistant:
         store = assistant.open_store()
         held = [asking for asking in trials.plan([*cases, NOBODY, NOBODY], store) if asking.held_out]
         assert len(held) == 8  # with the two, a quarter of forty
@@ -61,15 +46,15 @@ def test_as_many_are_held_out_as_the_share_without_an_answer_asks_for(filled):
         assert [one.held_out for one in trials.plan([unsourced, Case("y", "Unjudged?")], store)] == [False]
 
 
-def test_a_question_held_out_finds_its_neighbours_and_not_its_document(filled):
-    with Assistant(filled, model="none", reader="none") as assistant:
+def test_a_question_held_out_finds_its_neighbours_and_not_its_document(handbook_index):
+    with Assistant(handbook_index, model="none", reader="none") as assistant:
         [asking] = [one for one in trials.plan([LEAVE] * 3, assistant.open_store()) if one.held_out]
         hits = assistant.search(LEAVE.question, where=asking.where)
         assert hits
         assert "leave.md" not in {Path(hit.path).name for hit in hits}
 
 
-def test_an_answer_is_right_as_an_evaluation_says(filled):
+def test_an_answer_is_right_as_an_evaluation_says():
     shown = Answer("q", "It is 20 weeks [1].", "answered", "extractive")
     assert trials.answered_right(LEAVE, shown)
     assert not trials.answered_right(NOBODY, shown)
@@ -96,7 +81,7 @@ def test_a_calibration_is_fitted_kept_shown_used_and_forgotten(plain, index, tmp
     assert fitted.basis == "search"
     assert record["fit"]["before"]["ece"] > 0
     assert record["fit"]["curve"][-1]["coverage"] <= 1
-    assert page.read_text(encoding="utf-8").count("<svg") == 3
+    assert tags_of(page.read_text(encoding="utf-8")).count("svg") == 3
     status = json.loads(run("status", "--index", index, "--json").stdout)
     assert status["calibration"] == record["calibration"]
     with Assistant(index, model="none", reader="none") as assistant:

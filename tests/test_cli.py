@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from handbook import HANDBOOK, run
 
 from edgeai.cli import COMMANDS, main
 from edgeai.records import Answer
 
-HANDBOOK = Path(__file__).resolve().parent.parent / "benchmarks" / "handbook"
-
-
-def run(*arguments: object, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
-
 
 @pytest.fixture
-def index(tmp_path: Path) -> Path:
-    path = tmp_path / "index.db"
-    assert run("sync", HANDBOOK, "--index", path).exit_code == 0
-    return path
+def index(handbook_index: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(handbook_index, tmp_path / "index.db"))
 
 
 def test_ask_prints_the_object_other_programs_rely_on(index):

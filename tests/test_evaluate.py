@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from handbook import run
+from pages import tags_of
 
 from edgeai.assistant import Assistant
-from edgeai.cli import main
 from edgeai.errors import NothingToIndex, PathNotFound, UsageProblem
 from edgeai.evaluation import questions, report, runs
 from edgeai.evaluation import run as evaluate
@@ -20,7 +19,6 @@ from edgeai.evaluation.makeset import draft_questions
 from edgeai.evaluation.regressions import compare
 from edgeai.evaluation.run import Run
 
-HANDBOOK = Path(__file__).resolve().parent.parent / "benchmarks" / "handbook"
 QUESTIONS = [
     {"question": "How long is parental leave?", "answers": ["20 weeks"]}
     | {"sources": [{"path": "leave.md", "quote": "20 weeks of\npaid parental leave"}]},
@@ -34,31 +32,17 @@ QUESTIONS = [
 ]
 
 
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, ["eval", *(str(argument) for argument in arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("index") / "index.db"
-    with Assistant(path, model="none", reader="none") as assistant:
-        assistant.sync(HANDBOOK)
-    return path
-
-
 @pytest.fixture
-def plain(index: Path) -> tuple[object, ...]:
-    return ("--index", index, "-m", "none", "--reader", "none")
+def plain(handbook_index: Path) -> tuple[object, ...]:
+    return ("--index", handbook_index, "-m", "none", "--reader", "none")
 
 
 @pytest.fixture(scope="module")
-def made(index: Path) -> Run:
+def made(handbook_index: Path) -> Run:
     """A run over the questions, still in memory."""
     from edgeai.cli.evaluate import subject_of
 
-    with Assistant(index, model="none", reader="none") as assistant:
+    with Assistant(handbook_index, model="none", reader="none") as assistant:
         return evaluate.run(questions.read_cases(map(json.dumps, QUESTIONS)), subject_of(assistant))
 
 
@@ -83,7 +67,7 @@ def many(made: Run, **changes: float) -> Run:
 
 
 def test_the_command_prints_the_documented_object_and_keeps_the_run(plain, tmp_path, home):
-    result = run(write(tmp_path / "q.jsonl", QUESTIONS), *plain, "--json")
+    result = run("eval", write(tmp_path / "q.jsonl", QUESTIONS), *plain, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert list(record) == ["format", "made", "context", "summary", "lost", "results", "run"]
@@ -108,7 +92,7 @@ def recall_of(record: dict) -> dict[str, float]:
 
 
 def test_the_command_shows_a_table_and_says_how_to_compare(plain, tmp_path):
-    result = run(write(tmp_path / "q.jsonl", QUESTIONS), *plain, "--runs", tmp_path / "runs.db")
+    result = run("eval", write(tmp_path / "q.jsonl", QUESTIONS), *plain, "--runs", tmp_path / "runs.db")
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("recall@5", "ndcg@10", "aurc", "latency_ms_p95", "multi-turn"))
     assert "not chunked 1" in result.stdout
@@ -126,17 +110,17 @@ def test_the_gate_passes_the_same_run_and_stops_a_worse_one(plain, tmp_path, mad
         )
     ]
     file, runs = write(tmp_path / "q.jsonl", lines), tmp_path / "runs.db"
-    first = run(file, *plain, "--runs", runs, "--json")
+    first = run("eval", file, *plain, "--runs", runs, "--json")
     assert first.exit_code == 0, first.output
     (tmp_path / "base.json").write_text(first.stdout, encoding="utf-8")
-    again = run(file, *plain, "--runs", runs, "--baseline", tmp_path / "base.json", "--gate")
+    again = run("eval", file, *plain, "--runs", runs, "--baseline", tmp_path / "base.json", "--gate")
     assert (again.exit_code, "No significant change over 20 questions" in again.stdout) == (0, True), again.output
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "leave.md").write_text("Parental leave is explained by a colleague.\n")
     (elsewhere / "security.md").write_text("The moon is far away.\n")
     changed = ("--docs", elsewhere, "-m", "none", "--reader", "none", "--runs", runs, "--html", tmp_path / "r.html")
-    worse = run(file, *changed, "--baseline", "1", "--gate")
+    worse = run("eval", file, *changed, "--baseline", "1", "--gate")
     assert worse.exit_code == 3, worse.output
     assert "correct: worse" in worse.stdout
     assert "Look first at" in worse.stdout
@@ -154,7 +138,7 @@ USAGE = [
 @pytest.mark.parametrize(("arguments", "mend"), USAGE)
 def test_options_that_do_not_fit_are_refused_with_the_mend(arguments, mend, plain, tmp_path):
     file = write(tmp_path / "q.jsonl", QUESTIONS)
-    result = run(*(file if argument == "FILE" else argument for argument in arguments), *plain)
+    result = run("eval", *(file if argument == "FILE" else argument for argument in arguments), *plain)
     assert result.exit_code == 2
     assert mend in result.stderr
 
@@ -164,17 +148,17 @@ def test_a_baseline_that_is_none_is_named_before_anything_is_asked(plain, tmp_pa
     (tmp_path / "other.json").write_text('{"format": "other"}')
     (tmp_path / "text.json").write_text("text")
     for baseline, exit_code in (("3", 1), ("gone.json", 1), (tmp_path / "other.json", 2), (tmp_path / "text.json", 2)):
-        result = run(file, *plain, "--runs", tmp_path / "runs.db", "--baseline", baseline)
+        result = run("eval", file, *plain, "--runs", tmp_path / "runs.db", "--baseline", baseline)
         assert result.exit_code == exit_code, result.output
         assert not (tmp_path / "runs.db").exists()
 
 
-def test_a_file_that_is_not_one_of_runs_is_left_alone(plain, index, tmp_path):
+def test_a_file_that_is_not_one_of_runs_is_left_alone(plain, handbook_index, tmp_path):
     file = write(tmp_path / "q.jsonl", QUESTIONS)
     (tmp_path / "notes.txt").write_text("my notes " * 100)
-    for path in (index, tmp_path / "notes.txt"):
+    for path in (handbook_index, tmp_path / "notes.txt"):
         before = path.read_bytes()
-        result = run(file, *plain, "--runs", path)
+        result = run("eval", file, *plain, "--runs", path)
         assert (result.exit_code, "--runs" in result.stderr) == (2, True), result.output
         assert path.read_bytes() == before
 
@@ -224,34 +208,9 @@ def test_what_should_be_low_is_worse_when_it_rises(made):
 # the report
 
 
-class Page(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.seen.append(tag)
-        if tag not in ("meta", "line", "rect", "circle", "polyline"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("line", "rect", "circle", "polyline"):
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_report_is_one_sound_page_that_loads_nothing(made):
     text = report.render(made)
-    page = Page()
-    page.feed(text)
-    assert page.open == []
-    assert page.seen.count("svg") >= 5
-    assert not {"script", "link", "img", "iframe"} & set(page.seen)
-    assert "default-src 'none'" in text
+    assert tags_of(text).count("svg") >= 5
     assert "http" not in text.replace("http-equiv", "")
 
 
@@ -276,21 +235,21 @@ def test_the_report_of_a_run_without_an_answer_or_a_fault_is_drawn_too(made):
 
 def test_drafts_can_be_read_back_and_their_quotes_are_found(plain, tmp_path):
     out = tmp_path / "drafts.jsonl"
-    result = run("--make", 12, "--out", out, *plain)
+    result = run("eval", "--make", 12, "--out", out, *plain)
     assert result.exit_code == 0, result.output
     cases = questions.read_cases(out.read_text(encoding="utf-8").splitlines())
     assert len(cases) == 12
     assert all(case.draft for case in cases)
     assert {case.kind for case in cases} == {"answerable", "unanswerable"}
     assert len({case.sources[0].path for case in cases if case.sources}) > 3
-    asked = run(out, *plain, "--runs", tmp_path / "runs.db", "--json")
+    asked = run("eval", out, *plain, "--runs", tmp_path / "runs.db", "--json")
     record = json.loads(asked.stdout)
     assert record["summary"]["all"]["chunked"]["value"] == 1
     assert "12 of 12 questions are uncorrected drafts" in asked.stderr
 
 
-def test_drafts_are_repeatable_and_ask_for_what_they_leave_out(index):
-    with Assistant(index, model="none") as assistant:
+def test_drafts_are_repeatable_and_ask_for_what_they_leave_out(handbook_index):
+    with Assistant(handbook_index, model="none") as assistant:
         store = assistant.open_store()
         drafts = draft_questions(store, 20)
         assert drafts == draft_questions(store, 20)
@@ -306,7 +265,7 @@ def test_drafts_are_repeatable_and_ask_for_what_they_leave_out(index):
 def test_drafts_never_replace_what_was_corrected(plain, tmp_path):
     file = write(tmp_path / "q.jsonl", QUESTIONS)
     before = file.read_bytes()
-    result = run("--make", 3, "--out", file, *plain)
+    result = run("eval", "--make", 3, "--out", file, *plain)
     assert (result.exit_code, "exists already" in result.stderr) == (2, True)
     assert file.read_bytes() == before
 

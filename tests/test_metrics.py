@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeai.errors import UsageProblem
+from edgeai.bootstrap import LEVEL, resample
 from edgeai.evaluation import metrics
 
 ranks = st.lists(st.none() | st.integers(1, 30), min_size=1, max_size=8)
@@ -116,53 +116,40 @@ def test_without_answers_calibration_is_not_a_number():
 # intervals
 
 
-@given(st.integers(1, 50))
-@settings(max_examples=10)
-def test_every_resample_draws_as_many_questions_as_there_are(count):
-    weights = metrics.resample(count, 50)
-    assert weights.shape == (50, count)
-    assert (weights.sum(axis=1) == count).all()
-
-
-def test_nothing_to_resample_is_refused():
-    with pytest.raises(UsageProblem, match="no questions"):
-        metrics.resample(0)
-
-
 @given(shares)
 @settings(max_examples=25, deadline=None)
 def test_a_mean_lies_in_its_interval_and_the_same_seed_gives_the_same_one(values):
     column = np.array(values)
-    weights = metrics.resample(len(column))
-    first = metrics.estimate_mean(column, weights)
+    draws = resample(len(column))
+    first = metrics.estimate_mean(column, draws)
     assert first.low - 1e-9 <= first.value <= first.high + 1e-9
-    assert first == metrics.estimate_mean(column, metrics.resample(len(column)))
+    assert first == metrics.estimate_mean(column, resample(len(column)))
 
 
 def test_intervals_hold_the_true_mean_about_as_often_as_they_say():
     random = np.random.default_rng(2)
-    weights = metrics.resample(100, 1000)
+    draws = resample(100)[:1000]
     held = 0
     for _ in range(200):
-        found = metrics.estimate_mean((random.uniform(size=100) < 0.3).astype(float), weights)
+        found = metrics.estimate_mean((random.uniform(size=100) < 0.3).astype(float), draws)
         held += found.low <= 0.3 <= found.high
-    assert held / 200 == pytest.approx(metrics.LEVEL, abs=0.05)
+    assert held / 200 == pytest.approx(LEVEL, abs=0.05)
 
 
 def test_what_never_happened_in_a_few_questions_may_still_happen():
-    few, many = (metrics.estimate_mean(np.zeros(n), metrics.resample(n)) for n in (5, 500))
+    few, many = (metrics.estimate_mean(np.zeros(n), resample(n)) for n in (5, 500))
     assert (few.value, few.low) == (0, 0)
     assert few.high == pytest.approx(0.522, abs=0.001)  # tables of Clopper and Pearson
     assert many.high < 0.01
-    certain = metrics.estimate_mean(np.ones(5), metrics.resample(5))
+    certain = metrics.estimate_mean(np.ones(5), resample(5))
     assert (certain.low, certain.high) == (pytest.approx(0.478, abs=0.001), 1)
 
 
 def test_values_that_do_not_apply_are_left_out():
     values = np.array([1.0, math.nan, 0.0, math.nan])
-    assert metrics.estimate_mean(values, metrics.resample(4)).count == 2
+    assert metrics.estimate_mean(values, resample(4)).count == 2
     confidence = np.array([0.9, math.nan, 0.2])
-    found = metrics.estimate(metrics.expected_calibration_error, (confidence, np.ones(3)), metrics.resample(3, 200))
+    found = metrics.estimate(metrics.expected_calibration_error, (confidence, np.ones(3)), resample(3))
     assert found.count == 2
     assert found.value == pytest.approx(0.45)
 
@@ -171,17 +158,17 @@ def test_values_that_do_not_apply_are_left_out():
 @settings(max_examples=25, deadline=None)
 def test_a_run_compared_with_itself_has_not_moved(values):
     column = np.array(values)
-    moved = metrics.paired_difference(column, column, metrics.resample(len(column)))
+    moved = metrics.paired_difference(column, column, resample(len(column)))
     assert (moved.value, moved.low, moved.high) == (0, 0, 0)
 
 
 def test_chance_alone_seldom_passes_for_a_regression():
     random = np.random.default_rng(4)
-    weights, level = metrics.resample(40), 1 - 0.05 / 13  # as the gate has it
+    draws, level = resample(40), 1 - 0.05 / 13  # as the gate has it
     alarms = 0
     for _ in range(200):
         before, after = ((random.uniform(size=40) < 0.8).astype(float) for _ in range(2))
-        moved = metrics.paired_difference(after, before, weights, level)
+        moved = metrics.paired_difference(after, before, draws, level)
         alarms += not moved.low <= 0 <= moved.high
     assert alarms <= 4
 
@@ -189,7 +176,7 @@ def test_chance_alone_seldom_passes_for_a_regression():
 def test_a_paired_difference_sees_what_the_spread_of_the_questions_would_hide():
     random = np.random.default_rng(3)
     hardness = random.uniform(size=60)
-    moved = metrics.paired_difference(hardness * 0.95, hardness, metrics.resample(60))
+    moved = metrics.paired_difference(hardness * 0.95, hardness, resample(60))
     assert moved.high < 0
-    chance = metrics.paired_difference(random.uniform(size=60), random.uniform(size=60), metrics.resample(60))
+    chance = metrics.paired_difference(random.uniform(size=60), random.uniform(size=60), resample(60))
     assert chance.low < 0 < chance.high

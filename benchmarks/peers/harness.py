@@ -1,7 +1,8 @@
 """What the peers' scripts share: an environment of their own, the loop that asks, and the JSON line at the end.
 
 Started by any Python, a script makes a virtual environment beside itself, installs the peer there and runs itself again
-inside it. Only the peer is installed; the percentiles are those of `edgeai.bench.statistics`, which needs no package.
+inside it. Only the peer is installed; the percentiles are those of `edgeai.bench.statistics`, which needs no more
+than NumPy, and that comes with every peer.
 """
 
 from __future__ import annotations

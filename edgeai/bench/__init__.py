@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 from typing import Any, TypeVar
 
-from edgeai.bench.statistics import Spread, mean, spread
+from edgeai.bench.statistics import Spread, spread
 from edgeai.errors import UsageProblem
 from edgeai.records import Answer, Progress, ProgressCallback, Timings
 
@@ -86,7 +87,7 @@ def summarise(answers: Sequence[Answer], *, budget_ms: float | None = None) -> R
         extractive=_share(outcome == "extractive" for outcome in shown),
         refused=_share(outcome == "refused" for outcome in shown),
         degraded={reason: _share(reason in answer.degraded for answer in answers) for reason in reasons},
-        tokens={name: mean([answer.tokens[name] for answer in generated]) for name in _token_names(generated)},
+        tokens={name: fmean(answer.tokens[name] for answer in generated) for name in _token_names(generated)},
         budget_ms=budget_ms,
         within_budget=None if budget_ms is None else _share(total <= budget_ms for total in times["total"]),
     )

@@ -1,44 +1,21 @@
-"""Plots of response times as SVG elements, drawn by hand: text in, text out.
-
-Colours are CSS classes that the page around them defines, so that one drawing serves light and dark.
-"""
+"""Plots of response times as SVG elements, drawn by hand: text in, text out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 
 from edgeai.bench.statistics import histogram, round_step
+from edgeai.markup import Scale, svg, text
 
 WIDTH = 880
-LEFT, RIGHT = 64, 24  # margins of the plots with a vertical axis
+LEFT, RIGHT = 64, WIDTH - 24  # edges of the plots with a vertical axis
+LANES = 110  # left edge of the plots with a name beside each lane
+MOST_TICKS = 8
 MOST_BINS = 30
 SERIES = ("first", "second")  # CSS classes of the curves, in order
 LANE = 34  # height of one bar with its gap
 LABEL = 130  # room for one label
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Data units to horizontal pixels."""
-
-    low: float
-    high: float
-    left: float = LEFT
-    right: float = WIDTH - RIGHT
-
-    def __call__(self, value: float) -> float:
-        """The x of a value, to a tenth of a pixel; values outside lie on the border."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return round(self.left + share * (self.right - self.left), 1)
-
-    def ticks(self, most: int = 8) -> list[float]:
-        """Round values inside the scale."""
-        step = round_step(self.high - self.low, most)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
 
 
 def distribution(values: Sequence[float], marks: Mapping[str, float], budget: float | None) -> str:
@@ -46,7 +23,7 @@ def distribution(values: Sequence[float], marks: Mapping[str, float], budget: fl
     bins = histogram(values, MOST_BINS)
     top, bottom = 56, 260
     reach = max(bins[-1].high, budget or 0)
-    scale = Scale(min(bins[0].low, budget or math.inf), reach)
+    scale = Scale(min(bins[0].low, budget or math.inf), reach, LEFT, RIGHT)
     most = max(one.count for one in bins)
     bars = []
     for one in bins:
@@ -60,52 +37,52 @@ def distribution(values: Sequence[float], marks: Mapping[str, float], budget: fl
         )
     lines = [_mark(scale(value), top - 18, bottom, f"{name} {value:.0f}") for name, value in marks.items()]
     parts = [_axis(scale, bottom), *_counts(most, top, bottom), *bars, *lines, _budget(scale, budget, top, bottom)]
-    return _svg(bottom + 44, f"Distribution of {len(values)} answer times", parts)
+    return svg(WIDTH, bottom + 44, f"Distribution of {len(values)} answer times", parts)
 
 
 def cumulative(curves: Mapping[str, Sequence[float]], budget: float | None) -> str:
     """The share of answers that were complete after so many ms, one step curve for each of at most two names."""
     top, bottom = 40, 280
     reach = max(max(values) for values in curves.values())
-    scale = Scale(0, max(reach, budget or 0) * 1.02)
+    scale = Scale(0, max(reach, budget or 0) * 1.02, LEFT, RIGHT)
     levels = [_level(share, top, bottom) for share in (0.25, 0.5, 0.75, 0.95, 1.0)]
     parts = [_axis(scale, bottom), *levels, _budget(scale, budget, top, bottom)]
     for (name, values), series in zip(curves.items(), SERIES, strict=False):
         parts.append(f'<path class="curve {series}" d="{_steps(values, scale, top, bottom)}"/>')
         x, y = scale(sorted(values)[len(values) // 2]), (top + bottom) / 2
         if len(curves) > 1:
-            parts.append(_text(x + 8, y + 16, name, f"name {series}"))
-    return _svg(bottom + 44, "Share of answers complete after so many milliseconds", parts)
+            parts.append(text(x + 8, y + 16, name, f"name {series}"))
+    return svg(WIDTH, bottom + 44, "Share of answers complete after so many milliseconds", parts)
 
 
 def waterfall(stages: Mapping[str, float], budget: float | None) -> str:
     """Mean ms of consecutive stages, each bar beginning where the one before ends."""
     total = sum(stages.values())
-    scale = Scale(0, max(total, budget or 0) * 1.08, left=110)
+    scale = Scale(0, max(total, budget or 0) * 1.08, LANES, RIGHT)
     bottom = 34 + LANE * len(stages)
     parts, begin = [_axis(scale, bottom), _budget(scale, budget, 24, bottom)], 0.0
     for lane, (name, value) in enumerate(stages.items()):
         y, left, right = 32 + LANE * lane, scale(begin), scale(begin + value)
-        parts.append(_text(100, y + 16, name, "lane", "end"))
+        parts.append(text(LANES - 10, y + 16, name, "lane", "end"))
         parts.append(f'<rect class="bar" x="{left}" y="{y}" width="{max(right - left, 1.5):.1f}" height="22"/>')
         parts.append(_beside(left, right, y + 16, f"{value:.1f} ms, {value / total:.0%}"))
         begin += value
-    return _svg(bottom + 44, "Mean time of each stage", parts)
+    return svg(WIDTH, bottom + 44, "Mean time of each stage", parts)
 
 
 def ratios(rows: Mapping[str, tuple[float, float, float]], limit: float) -> str:
     """Ratios with their intervals (value, low, high) beside the lines of no change and of the limit."""
     ends = [end for row in rows.values() for end in row]
-    scale = Scale(min(0.9, *ends) * 0.97, max(1.15, *ends) * 1.03, left=110)
+    scale = Scale(min(0.9, *ends) * 0.97, max(1.15, *ends) * 1.03, LANES, RIGHT)
     bottom = 34 + LANE * len(rows)
     parts = [_axis(scale, bottom, "times the baseline"), _mark(scale(1), 24, bottom, "same")]
     for lane, (name, (value, low, high)) in enumerate(rows.items()):
         y = 43 + LANE * lane
-        parts.append(_text(100, y + 5, name, "lane", "end"))
+        parts.append(text(LANES - 10, y + 5, name, "lane", "end"))
         parts.append(f'<line class="whisker" x1="{scale(low)}" x2="{scale(high)}" y1="{y}" y2="{y}"/>')
         parts.append(f'<circle class="dot" cx="{scale(value)}" cy="{y}" r="5"><title>{value:.3f}</title></circle>')
     parts.append(_limit(scale(limit), 24, bottom, f"gate {limit:g}"))
-    return _svg(bottom + 44, "Ratio to the baseline", parts)
+    return svg(WIDTH, bottom + 44, "Ratio to the baseline", parts)
 
 
 def shares(parts_of_one: Mapping[str, float]) -> str:
@@ -115,9 +92,10 @@ def shares(parts_of_one: Mapping[str, float]) -> str:
         width = share * WIDTH
         parts.append(f'<rect class="{name}" x="{left:.1f}" y="0" width="{width:.1f}" height="26"/>')
         if width > LABEL:
-            parts.append(_text(left + 10, 18, f"{name} {share:.0%}", "inside"))
+            parts.append(text(left + 10, 18, f"{name} {share:.0%}", "inside"))
         left += width
-    return _svg(26, "Outcomes: " + ", ".join(f"{name} {share:.0%}" for name, share in parts_of_one.items()), parts)
+    title = "Outcomes: " + ", ".join(f"{name} {share:.0%}" for name, share in parts_of_one.items())
+    return svg(WIDTH, 26, title, parts)
 
 
 def _steps(values: Sequence[float], scale: Scale, top: float, bottom: float) -> str:
@@ -131,11 +109,18 @@ def _steps(values: Sequence[float], scale: Scale, top: float, bottom: float) -> 
 def _axis(scale: Scale, y: float, unit: str = "ms") -> str:
     ticks = [
         f'<line class="tick" x1="{scale(tick)}" x2="{scale(tick)}" y1="{y}" y2="{y + 5}"/>'
-        + _text(scale(tick), y + 20, f"{tick:g}", "label", "middle")
-        for tick in scale.ticks()
+        + text(scale(tick), y + 20, f"{tick:g}", "label", "middle")
+        for tick in _ticks(scale)
     ]
-    line = f'<line class="axis" x1="{scale.left}" x2="{scale.right}" y1="{y}" y2="{y}"/>'
-    return line + "".join(ticks) + _text(scale.right, y + 36, unit, "label", "end")
+    line = f'<line class="axis" x1="{scale.start}" x2="{scale.end}" y1="{y}" y2="{y}"/>'
+    return line + "".join(ticks) + text(scale.end, y + 36, unit, "label", "end")
+
+
+def _ticks(scale: Scale) -> list[float]:
+    """Round values inside the scale."""
+    step = round_step(scale.high - scale.low, MOST_TICKS)
+    first, last = math.ceil(scale.low / step), math.floor(scale.high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)]
 
 
 def _counts(most: int, top: float, bottom: float) -> list[str]:
@@ -146,13 +131,13 @@ def _counts(most: int, top: float, bottom: float) -> list[str]:
 
 def _level(share: float, top: float, bottom: float, label: str = "") -> str:
     y = round(bottom - (bottom - top) * share, 1)
-    line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
-    return line + _text(LEFT - 8, y + 4, label or f"{share:.0%}", "label", "end")
+    line = f'<line class="grid" x1="{LEFT}" x2="{RIGHT}" y1="{y}" y2="{y}"/>'
+    return line + text(LEFT - 8, y + 4, label or f"{share:.0%}", "label", "end")
 
 
 def _mark(x: float, top: float, bottom: float, label: str) -> str:
     line = f'<line class="mark" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
-    return line + _text(x - 4, top + 4, label, "label", "end")
+    return line + text(x - 4, top + 4, label, "label", "end")
 
 
 def _budget(scale: Scale, budget: float | None, top: float, bottom: float) -> str:
@@ -163,23 +148,14 @@ def _limit(x: float, top: float, bottom: float, label: str) -> str:
     """A dashed line, its label on the side where there is room."""
     line = f'<line class="limit" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
     if x > WIDTH - LABEL:
-        return line + _text(x - 5, top + 6, label, "limit-label", "end")
-    return line + _text(x + 5, top + 6, label, "limit-label")
+        return line + text(x - 5, top + 6, label, "limit-label", "end")
+    return line + text(x + 5, top + 6, label, "limit-label")
 
 
 def _beside(left: float, right: float, y: float, label: str) -> str:
     """A label inside a bar that is long enough, else behind it, or before it when it would leave the drawing."""
     if right - left > LABEL:
-        return _text(left + 10, y, label, "inside")
+        return text(left + 10, y, label, "inside")
     if right > WIDTH - LABEL:
-        return _text(left - 8, y, label, "label", "end")
-    return _text(right + 8, y, label, "label")
-
-
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
-    name = escape(title, quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
+        return text(left - 8, y, label, "label", "end")
+    return text(right + 8, y, label, "label")

@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, TypeVar
 
-from edgeai.bench.statistics import (
-    Estimate,
-    paired_percentile_ratio,
-    paired_ratio,
-    percentile_ratio,
-    verdict,
-)
+from edgeai.bench.statistics import paired_percentile_ratio, paired_ratio, percentile_ratio, ratio_as_dict, verdict
+from edgeai.bootstrap import Estimate
 from edgeai.errors import UsageProblem
 
 First = TypeVar("First")
@@ -45,7 +40,7 @@ class Comparison:
         """The object `edgeai bench --json` prints under "baseline"."""
         ratios = {"p50": self.p50, "p95": self.p95}
         return {
-            **{name: {**ratio.as_dict(), "verdict": verdict(ratio)} for name, ratio in ratios.items()},
+            **{name: {**ratio_as_dict(ratio), "verdict": verdict(ratio)} for name, ratio in ratios.items()},
             "regressed": self.regressed,
             "different": list(self.different),
         }
@@ -109,9 +104,8 @@ def speedups(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Estima
 
     "pairs" is the geometric mean over the pairs, "p50" and "p95" are ratios of percentiles.
     """
-    pairs = list(zip(theirs, ours, strict=True))
     return {
-        "pairs": paired_ratio(pairs),
-        "p50": paired_percentile_ratio(pairs, 0.50),
-        "p95": paired_percentile_ratio(pairs, 0.95),
+        "pairs": paired_ratio(theirs, ours),
+        "p50": paired_percentile_ratio(theirs, ours, 0.50),
+        "p95": paired_percentile_ratio(theirs, ours, 0.95),
     }

@@ -12,43 +12,25 @@ from typing import Any
 from edgeai.bench import charts
 from edgeai.bench.compare import TOLERANCE
 from edgeai.bench.statistics import PERCENTILES
+from edgeai.markup import document, section
 
 CONSECUTIVE = ("embed", "search", "read", "prefill", "generate")  # stages of which a total is made, in order
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #fbfaf8; --card: #fff; --ink: #1d2129; --soft: #667085; --line: #e4e2dd;
-  --main: #2f6fb7; --other: #c2751b; --quiet: #b8bfca; --good: #1c7c4a; --bad: #c0342b; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14171c; --card: #1c2027; --ink: #e7e9ee; --soft: #98a2b3;
-  --line: #303642; --main: #6aa8ee; --other: #e3a04f; --quiet: #4b5463; --good: #4cc38a; --bad: #f2766b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 60rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1rem; font-weight: 600; margin: 0; } h2 { font-size: 1.05rem; margin: 0 0 .25rem; }
-p { margin: .25rem 0; } .soft, .label, dt { color: var(--soft); }
+h1 { font-size: 1rem; font-weight: 600; }
 .headline { font-size: clamp(2.75rem, 9vw, 4.5rem); font-weight: 700; letter-spacing: -.03em; line-height: 1.1; }
 .headline small { font-size: .35em; font-weight: 500; letter-spacing: 0; color: var(--soft); }
 .verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; font-weight: 600;
-  border: 1.5px solid currentColor; } .met { color: var(--good); } .missed { color: var(--bad); }
+  border: 1.5px solid currentColor; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.5rem 0; }
-.tile, section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
-.tile { padding: .7rem .9rem; } .tile b { display: block; font-size: 1.35rem; line-height: 1.3; }
-.tile span { color: var(--soft); font-size: .85rem; }
-section { padding: 1.1rem 1.25rem; margin: 0 0 1rem; } section > p { color: var(--soft); font-size: .9rem; }
-.scroll { overflow-x: auto; } svg { display: block; width: 100%; min-width: 34rem; height: auto; margin-top: .75rem; }
-svg text { font-size: 13px; fill: var(--ink); } svg .label { fill: var(--soft); } svg .lane { font-size: 14px; }
-svg .label, svg .limit-label, svg .name { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
-.bar, .generated { fill: var(--main); } .late, .extractive { fill: var(--other); } .refused { fill: var(--quiet); }
-svg .inside { fill: var(--card); font-weight: 600; } .axis, .tick { stroke: var(--soft); }
-.grid { stroke: var(--line); } .mark { stroke: var(--soft); stroke-dasharray: 2 3; }
+.tile { padding: .7rem .9rem; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; }
+.tile b { display: block; font-size: 1.35rem; line-height: 1.3; } .tile span { color: var(--soft); font-size: .85rem; }
+svg .lane { font-size: 14px; } svg .inside { fill: var(--card); stroke: none; font-weight: 600; }
+.generated { fill: var(--main); } .late, .extractive { fill: var(--other); } .refused { fill: var(--quiet); }
 .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 6 4; }
-svg .limit-label { fill: var(--bad); font-weight: 600; }
-.curve { fill: none; stroke-width: 2; } .curve.first { stroke: var(--main); } .curve.second { stroke: var(--other); }
+svg .limit-label { fill: var(--bad); font-weight: 600; } .curve.second { stroke: var(--other); }
 svg .name { font-weight: 600; } svg .name.first { fill: var(--main); } svg .name.second { fill: var(--other); }
-.whisker { stroke: var(--main); stroke-width: 3; } .dot { fill: var(--main); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin-top: .5rem; }
-th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 500; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td small { display: block; color: var(--soft); } tr.total td { font-weight: 600; } tr.total small { font-weight: 400; }
+tr.total td { font-weight: 600; } tr.total small { font-weight: 400; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.25rem; margin: .5rem 0 0; font-size: .9rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 """
@@ -58,21 +40,16 @@ def render(record: Mapping[str, Any]) -> str:
     """A whole HTML document for one run."""
     budget, totals = record["report"]["budget_ms"], record["times_ms"]["total"]
     sections = [
-        _section("Where the time goes", _waterfall_note(record), charts.waterfall(stage_means(record), budget)),
-        _section("How long answers took", _distribution_note(record), _distribution(record)),
-        _section("Complete after", "", charts.cumulative(_curves(record), budget)),
-        _section("Every stage", "Milliseconds with 95 % intervals.", _stage_table(record["report"]["stages"])),
+        section("Where the time goes", _waterfall_note(record), charts.waterfall(stage_means(record), budget)),
+        section("How long answers took", _distribution_note(record), _distribution(record)),
+        section("Complete after", "", charts.cumulative(_curves(record), budget)),
+        section("Every stage", "Milliseconds with 95 % intervals.", _stage_table(record["report"]["stages"])),
         *_plain(record.get("plain")),
         *_baseline(record.get("baseline")),
         *_cold(record.get("cold")),
-        _section("Measured on", "", _conditions(record)),
+        section("Measured on", "", _conditions(record)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>edgeai bench: {len(totals)} answers</title><style>{STYLE}</style></head>\n"
-        f"<body>\n{_head(record)}\n{''.join(sections)}\n</body>\n</html>\n"
-    )
+    return document(f"edgeai bench: {len(totals)} answers", STYLE, _head(record) + "".join(sections))
 
 
 def stage_means(record: Mapping[str, Any]) -> dict[str, float]:
@@ -94,16 +71,15 @@ def _head(record: Mapping[str, Any]) -> str:
         f"{report['answers']} complete answers</small></div><p>{_verdict(report)} "
         f'<span class="soft">95 % interval {low:,.0f} to {high:,.0f} ms</span></p></header>'
         f'<div class="tiles">{_tiles(record)}</div>'
-        f"<section><h2>Outcomes</h2><p>{_outcomes(report, outcomes)}</p>"
-        f'<div class="scroll">{charts.shares(outcomes)}</div></section>'
+        + section("Outcomes", _outcomes(report, outcomes), charts.shares(outcomes))
     )
 
 
 def _verdict(report: Mapping[str, Any]) -> str:
     if report["met"] is None:
         return '<span class="soft">no budget</span> ·'
-    kind = "met" if report["met"] else "missed"
-    return f'<span class="verdict {kind}">budget of {report["budget_ms"]:g} ms {kind}</span>'
+    kind, style = ("met", "good") if report["met"] else ("missed", "bad")
+    return f'<span class="verdict {style}">budget of {report["budget_ms"]:g} ms {kind}</span>'
 
 
 def _tiles(record: Mapping[str, Any]) -> str:
@@ -128,7 +104,7 @@ def _tiles(record: Mapping[str, Any]) -> str:
 def _outcomes(report: Mapping[str, Any], outcomes: Mapping[str, float]) -> str:
     said = ", ".join(f"{name} {share:.0%}" for name, share in outcomes.items())
     reasons = ", ".join(f"{reason} {share:.0%}" for reason, share in report["degraded"].items())
-    return escape(f"{said}. Degraded: {reasons or 'none'}.")
+    return f"{said}. Degraded: {reasons or 'none'}."
 
 
 def _waterfall_note(record: Mapping[str, Any]) -> str:
@@ -183,7 +159,7 @@ def _plain(plain: Mapping[str, Any] | None) -> list[str]:
         f"index, question by question in turns. edgeai is {found['pairs']} times as fast (geometric mean of the pairs; "
         f"{found['p50']} at the median, {found['p95']} at p95). Every pair counts, also where edgeai refused."
     )
-    return [_section("Beside the plain stack", note, _stage_table(plain["stages"]))]
+    return [section("Beside the plain stack", note, _stage_table(plain["stages"]))]
 
 
 def _ratio(one: Mapping[str, Any]) -> str:
@@ -198,7 +174,7 @@ def _baseline(baseline: Mapping[str, Any] | None) -> list[str]:
     if baseline["different"]:
         note += f". Not the same in both runs: {', '.join(baseline['different'])}"
     rows = {name: (baseline[name]["value"], *baseline[name]["interval"]) for name in ("p50", "p95")}
-    return [_section("Beside the baseline", f"{note}.", charts.ratios(rows, TOLERANCE))]
+    return [section("Beside the baseline", f"{note}.", charts.ratios(rows, TOLERANCE))]
 
 
 def _cold(cold: Mapping[str, Any] | None) -> list[str]:
@@ -208,7 +184,7 @@ def _cold(cold: Mapping[str, Any] | None) -> list[str]:
         f"{cold['processes']} fresh processes with one question each, from process start to end (wall) and inside them "
         "from question to answer. The page cache was not dropped."
     )
-    return [_section("Cold start", note, _stage_table({name: cold[name] for name in ("wall", "answer")}))]
+    return [section("Cold start", note, _stage_table({name: cold[name] for name in ("wall", "answer")}))]
 
 
 def _conditions(record: Mapping[str, Any]) -> str:
@@ -223,8 +199,3 @@ def _conditions(record: Mapping[str, Any]) -> str:
         "settings": settings,
     }
     return "<dl>" + "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items()) + "</dl>"
-
-
-def _section(title: str, note: str, body: str) -> str:
-    said = f"<p>{escape(note)}</p>" if note else ""
-    return f'<section><h2>{title}</h2>{said}<div class="scroll">{body}</div></section>\n'

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from edgeai.bench.compare import speedups
-from edgeai.bench.statistics import mean, spread
+from edgeai.bench.statistics import ratio_as_dict, spread
 from edgeai.cores import physical_cores
 from edgeai.errors import ContextTooLong, ModelRejected
 from edgeai.llm.llama import library
@@ -121,8 +122,8 @@ def summarise(setup: Setup, answers: Sequence[PlainAnswer], ours: Sequence[float
     return {
         "setup": setup.as_dict(),
         "stages": {name: spread(values).as_dict() for name, values in times.items()},
-        "pieces": round(mean([answer.pieces for answer in answers]), 1),
-        "speedup": {name: ratio.as_dict() for name, ratio in speedups(ours, times["total"]).items()},
+        "pieces": round(fmean(answer.pieces for answer in answers), 1),
+        "speedup": {name: ratio_as_dict(ratio) for name, ratio in speedups(ours, times["total"]).items()},
         "times_ms": {name: [round(value, 2) for value in times[name]] for name in ("total", "first_token")},
     }
 

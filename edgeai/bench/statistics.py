@@ -1,37 +1,18 @@
-"""Percentiles and ratios of response times, with bootstrap confidence intervals.
-
-Intervals are those of the percentile method (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter
-13). They take answers for independent: a machine that slows down during a run, or repeated questions, make them too
-narrow, and no interval reaches beyond the slowest answer seen.
-"""
+"""Percentiles and ratios of response times, each with its bootstrap confidence interval."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from statistics import fmean
+from typing import Any
 
-Item = TypeVar("Item")
+import numpy as np
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000  # the ends of a 95 % interval rest on 50 of them each
-SEED = 0  # the same times always give the same interval
+from edgeai.bootstrap import SEED, Draws, Estimate, interval, resample
+
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A statistic of a sample, with the ends of its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """{"value", "interval": [low, high]}, to 0.001."""
-        return {"value": round(self.value, 3), "interval": [round(self.low, 3), round(self.high, 3)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,65 +49,57 @@ class Bin:
 def spread(values: Sequence[float]) -> Spread:
     """Count, mean and percentiles of at least one value."""
     estimates = estimate_percentiles(values, list(PERCENTILES.values()))
-    return Spread(len(values), mean(values), *estimates)
+    return Spread(len(values), fmean(values), *estimates)
 
 
-def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean of at least one value."""
-    return math.fsum(values) / len(values)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` (0..1) of at least one value lie, interpolated linearly.
+def estimate_percentiles(values: Sequence[float], shares: Sequence[float]) -> list[Estimate]:
+    """For each share (0..1) the value below which so many of at least one value lie, interpolated linearly.
 
     Type 7 of Hyndman and Fan, "Sample quantiles in statistical packages", The American Statistician 50(4), 1996;
     what NumPy does by default.
     """
-    return _of_ordered(sorted(values), share)
+    sample = np.asarray(values, dtype=np.float64)
+    drawn = np.quantile(sample[resample(len(sample))], shares, axis=1)
+    found = zip(np.quantile(sample, shares), drawn, strict=True)
+    return [Estimate(float(value), *interval(samples), len(sample)) for value, samples in found]
 
 
-def _of_ordered(ordered: Sequence[float], share: float) -> float:
-    position = share * (len(ordered) - 1)
-    low, high = ordered[math.floor(position)], ordered[math.ceil(position)]
-    return low + (high - low) * (position - math.floor(position))
-
-
-# the bootstrap --------------------------------------------------------------------------------------------------------
-
-
-def estimate_percentiles(values: Sequence[float], shares: Sequence[float]) -> list[Estimate]:
-    """One estimate for each share (0..1), of at least one value."""
-    drawn = []
-    for again in _resamples(values):
-        ordered = sorted(again)
-        drawn.append([_of_ordered(ordered, share) for share in shares])
-    columns = zip(*drawn, strict=True)
-    return [_estimate(percentile(values, share), column) for share, column in zip(shares, columns, strict=True)]
+# ratios ---------------------------------------------------------------------------------------------------------------
 
 
 def percentile_ratio(new: Sequence[float], old: Sequence[float], share: float) -> Estimate:
-    """How many times the percentile of `old` that of `new` is, for two independent samples of positive values."""
-    drawn = [
-        percentile(a, share) / percentile(b, share)
-        for a, b in zip(_resamples(new), _resamples(old, SEED + 1), strict=True)
-    ]
-    return _estimate(percentile(new, share) / percentile(old, share), drawn)
+    """How many times the percentile of `old` that of `new` is, for two independent samples of positive values.
+
+    The estimate counts those of `new`.
+    """
+    return _percentile_ratio(new, old, share, resample(len(new)), resample(len(old), SEED + 1))
 
 
-def paired_percentile_ratio(pairs: Sequence[tuple[float, float]], share: float) -> Estimate:
-    """The percentile of all first values over that of all second ones; pairs of positive values are drawn together."""
-
-    def ratio(sample: Sequence[tuple[float, float]]) -> float:
-        first, second = zip(*sample, strict=True)
-        return percentile(first, share) / percentile(second, share)
-
-    return _bootstrap(pairs, ratio)
+def paired_percentile_ratio(first: Sequence[float], second: Sequence[float], share: float) -> Estimate:
+    """The percentile of `first` over that of `second`; positive values of the same place are drawn together."""
+    draws = resample(len(first))
+    return _percentile_ratio(first, second, share, draws, draws)
 
 
-def paired_ratio(pairs: Sequence[tuple[float, float]]) -> Estimate:
+def _percentile_ratio(
+    first: Sequence[float], second: Sequence[float], share: float, draws: Draws, other_draws: Draws
+) -> Estimate:
+    above, below = np.asarray(first), np.asarray(second)
+    value = np.quantile(above, share) / np.quantile(below, share)
+    samples = np.quantile(above[draws], share, axis=1) / np.quantile(below[other_draws], share, axis=1)
+    return Estimate(float(value), *interval(samples), len(first))
+
+
+def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """The geometric mean of first value over second value, for at least one pair of positive values."""
-    logarithms = [math.log(first / second) for first, second in pairs]
-    return _bootstrap(logarithms, lambda sample: math.exp(mean(sample)))
+    logarithms = np.log(np.asarray(first) / np.asarray(second))
+    samples = np.exp(logarithms[resample(len(logarithms))].mean(axis=1))
+    return Estimate(math.exp(logarithms.mean()), *interval(samples), len(logarithms))
+
+
+def ratio_as_dict(ratio: Estimate) -> dict[str, Any]:
+    """{"value", "interval": [low, high]}, to 0.001."""
+    return {"value": round(ratio.value, 3), "interval": [round(ratio.low, 3), round(ratio.high, 3)]}
 
 
 def verdict(ratio: Estimate) -> str:
@@ -134,22 +107,6 @@ def verdict(ratio: Estimate) -> str:
     if ratio.high < 1:
         return "faster"
     return "slower" if ratio.low > 1 else "no difference"
-
-
-def _bootstrap(sample: Sequence[Item], statistic: Callable[[Sequence[Item]], float]) -> Estimate:
-    return _estimate(statistic(sample), [statistic(again) for again in _resamples(sample)])
-
-
-def _resamples(sample: Sequence[Item], seed: int = SEED) -> Iterator[list[Item]]:
-    """Samples of the same size, drawn with replacement."""
-    generator = random.Random(seed)
-    return (generator.choices(sample, k=len(sample)) for _ in range(RESAMPLES))
-
-
-def _estimate(value: float, drawn: Sequence[float]) -> Estimate:
-    ordered = sorted(drawn)
-    tail = (1 - CONFIDENCE) / 2
-    return Estimate(value, _of_ordered(ordered, tail), _of_ordered(ordered, 1 - tail))
 
 
 # for drawing ----------------------------------------------------------------------------------------------------------

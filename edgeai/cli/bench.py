@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -158,7 +159,6 @@ def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: in
     from edgeai import bench
     from edgeai.bench import machine, plain
     from edgeai.bench.compare import alternately
-    from edgeai.bench.statistics import mean
     from edgeai.cli import console
 
     meter = machine.EnergyMeter()
@@ -181,7 +181,7 @@ def _measure(assistant: Assistant, asked: Sequence[str], warmup: int, repeat: in
         "times_ms": bench.times_ms(answers),
         "resources": {
             "peak_memory_bytes": None if compare else memory,
-            "joules_per_answer": round(mean(joules), 3) if joules else None,
+            "joules_per_answer": round(fmean(joules), 3) if joules else None,
         },
         "cold": None,
         "plain": theirs,

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeai.bootstrap import Values
 from edgeai.errors import UsageProblem
-from edgeai.evaluation.metrics import Values, expected_calibration_error, risk_coverage
+from edgeai.evaluation.metrics import expected_calibration_error, risk_coverage
 from edgeai.grounding.read import FLOOR, log_odds
 
 Flags = npt.NDArray[np.bool_]

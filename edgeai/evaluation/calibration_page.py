@@ -7,24 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from string import Template
 
 from edgeai.evaluation import metrics, plots
 from edgeai.evaluation.calibration import Fit, Trial, apply, columns
-from edgeai.evaluation.report import STYLE
 from edgeai.grounding.calibrated import Calibration
-
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>edgeai calibration, $made</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<style>
-$style</style></head><body>
-<h1>Calibration</h1><p>$facts</p>
-<table><tr><th>figure</th><th>before</th><th>now, on questions not fitted on</th></tr>$figures</table>
-<div class="plots">$plots</div>
-</body></html>
-""")
+from edgeai.markup import document, section
 
 
 def render(calibration: Calibration, fitted: Fit, trials: Sequence[Trial]) -> str:
@@ -37,29 +24,25 @@ def render(calibration: Calibration, fitted: Fit, trials: Sequence[Trial]) -> st
         "model": calibration.model,
         "answered from confidence": f"{calibration.probability_of_floor:.2f}",
     }
-    return _PAGE.substitute(
-        style=STYLE,
-        made=escape(calibration.made),
-        facts=escape(" · ".join(f"{name} {value}" for name, value in facts.items())),
-        figures=_figures(fitted),
-        plots=_plots(fitted, trials),
-    )
+    head = f"<h1>Calibration</h1><p>{escape(' · '.join(f'{name} {value}' for name, value in facts.items()))}</p>"
+    sections = [section("Figures", "", _figures(fitted)), section("Plots", "", plots.figures(_plots(fitted, trials)))]
+    return document(f"edgeai calibration, {calibration.made}", plots.STYLE, head + "".join(sections))
 
 
 def _figures(fitted: Fit) -> str:
     names = {"ece": "expected calibration error", "answered": "share answered", "wrong": "share wrong of those"}
     pairs = ((text, getattr(fitted.before, name), getattr(fitted.after, name)) for name, text in names.items())
-    return "".join(f"<tr><td>{text}</td><td>{old:.3f}</td><td>{new:.3f}</td></tr>" for text, old, new in pairs)
+    rows = "".join(f"<tr><td>{text}</td><td>{old:.3f}</td><td>{new:.3f}</td></tr>" for text, old, new in pairs)
+    head = "<tr><th>figure</th><th>before</th><th>now, on questions not fitted on</th></tr>"
+    return f"<table>{head}{rows}</table>"
 
 
-def _plots(fitted: Fit, trials: Sequence[Trial]) -> str:
+def _plots(fitted: Fit, trials: Sequence[Trial]) -> dict[str, str]:
     raw, right = columns(trials)
+    now = apply(raw, fitted.slope, fitted.offset)
     points = ((coverage, risk) for coverage, risk, _ in fitted.curve)
-    drawn = {
+    return {
         "Risk and coverage": plots.curve(points, "share answered", "share wrong"),
         "Reliability before": plots.reliability_diagram(metrics.reliability(raw, right)),
-        "Reliability as fitted": plots.reliability_diagram(
-            metrics.reliability(apply(raw, fitted.slope, fitted.offset), right)
-        ),
+        "Reliability as fitted": plots.reliability_diagram(metrics.reliability(now, right)),
     }
-    return "".join(f"<figure><figcaption>{title}</figcaption>{svg}</figure>" for title, svg in drawn.items())

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeai.bootstrap import SEED, Values
 from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
-from edgeai.evaluation.metrics import SEED, Values
 from edgeai.evaluation.trials import Asked
 from edgeai.grounding.calibrated import Calibration
 from edgeai.questionlog import Logged, mask

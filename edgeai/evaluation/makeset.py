@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeai.bootstrap import SEED
 from edgeai.errors import NothingToIndex
-from edgeai.evaluation.metrics import SEED
 from edgeai.evaluation.questions import UNANSWERABLE
 from edgeai.evaluation.targets import matches
 from edgeai.records import Document

@@ -1,8 +1,7 @@
 """What an evaluation measures, as formulas: ranking, calibration, and how sure a figure is.
 
 Pure. Ranking metrics take the rank of every passage wanted (1 is the best, None when it was not found). Intervals come
-from resampling questions, so they know nothing of an error all questions share, such as wrong expected answers, and are
-too narrow where questions are about the same few passages.
+from resampling questions: they are too narrow where questions are about the same few passages.
 """
 
 from __future__ import annotations
@@ -12,20 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from edgeai.errors import UsageProblem
+from edgeai.bootstrap import LEVEL, Draws, Estimate, Values, interval
 
-Values = npt.NDArray[np.float64]
-Weights = npt.NDArray[np.int64]
 Statistic = Callable[..., float]
 Ranks = Sequence[int | None]
 
-LEVEL = 0.95  # of every interval that is shown
-RESAMPLES = 4_000
 SLOW_RESAMPLES = 1_000  # for statistics that are computed anew for each of them
 BINS = 10  # of the reliability diagram, as in Guo et al. (below)
-SEED = 20_240_601  # the same questions and answers give the same intervals
 
 
 # ranking --------------------------------------------------------------------------------------------------------------
@@ -113,56 +106,25 @@ def area_under_risk_coverage(confidences: Values, correct: Values) -> float:
 # how sure a figure is -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with the interval that holds it at `LEVEL` (or at the level asked for), from `count` questions."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-def resample(count: int, resamples: int = RESAMPLES, seed: int = SEED) -> Weights:
-    """How often each of `count` questions is drawn in each resample, shape (resamples, count); every row sums to count.
-
-    Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7(1), 1979.
-    """
-    if not count:
-        raise UsageProblem("There are no questions to measure; give at least one.")
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-
-
-def mean_samples(values: Values, weights: Weights) -> Values:
+def mean_samples(values: Values, draws: Draws) -> Values:
     """The mean in each resample; `values` that are NaN do not count, and a resample of nothing else gives NaN."""
-    counted = ~np.isnan(values)
-    totals = weights @ counted
-    sums = weights @ np.where(counted, values, 0.0)
-    means: Values = np.divide(sums, totals, out=np.full(len(totals), math.nan), where=totals > 0)
+    drawn = values[draws]
+    counts = (~np.isnan(drawn)).sum(axis=1)
+    means: Values = np.divide(np.nansum(drawn, axis=1), counts, out=np.full(len(draws), math.nan), where=counts > 0)
     return means
 
 
-def statistic_samples(statistic: Statistic, columns: Sequence[Values], weights: Weights) -> Values:
+def statistic_samples(statistic: Statistic, columns: Sequence[Values], draws: Draws) -> Values:
     """`statistic(*columns)` in each resample; questions with NaN in a column do not count."""
     counted = ~np.isnan(np.stack(columns).sum(axis=0))
-    rows = np.arange(len(columns[0]))
-    drawn = (np.repeat(rows, weight * counted) for weight in weights)
-    return np.array([statistic(*(column[picked] for column in columns)) for picked in drawn])
+    kept = (draw[counted[draw]] for draw in draws)
+    return np.array([statistic(*(column[rows] for column in columns)) for rows in kept])
 
 
-def interval(samples: Values, level: float = LEVEL) -> tuple[float, float]:
-    """The middle `level` of the samples (percentile interval); NaN twice when no sample could be computed."""
-    known = samples[~np.isnan(samples)]
-    if not len(known):
-        return math.nan, math.nan
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def estimate_mean(values: Values, weights: Weights) -> Estimate:
+def estimate_mean(values: Values, draws: Draws) -> Estimate:
     """The mean of the values (0..1) that are not NaN, at least one."""
     counted = values[~np.isnan(values)]
-    low, high = interval(mean_samples(values, weights))
+    low, high = interval(mean_samples(values, draws))
     if counted.min() == counted.max() and low in (0.0, 1.0):
         # No resample shows what never happened: the exact interval of a share does (Clopper and Pearson, 1934).
         unseen = 1 - ((1 - LEVEL) / 2) ** (1 / len(counted))
@@ -170,20 +132,20 @@ def estimate_mean(values: Values, weights: Weights) -> Estimate:
     return Estimate(float(counted.mean()), low, high, len(counted))
 
 
-def estimate(statistic: Statistic, columns: Sequence[Values], weights: Weights) -> Estimate:
+def estimate(statistic: Statistic, columns: Sequence[Values], draws: Draws) -> Estimate:
     """A statistic of the questions that have a value in all columns, at least one."""
     counted = ~np.isnan(np.stack(columns).sum(axis=0))
     value = statistic(*(column[counted] for column in columns))
-    samples = statistic_samples(statistic, columns, weights[:SLOW_RESAMPLES])
+    samples = statistic_samples(statistic, columns, draws[:SLOW_RESAMPLES])
     return Estimate(value, *interval(samples), int(counted.sum()))
 
 
-def paired_difference(new: Values, old: Values, weights: Weights, level: float = LEVEL) -> Estimate:
+def paired_difference(new: Values, old: Values, draws: Draws, level: float = LEVEL) -> Estimate:
     """How far the mean moved from `old` to `new`, both of the same questions in the same order.
 
     Every resample draws the same questions for both (paired bootstrap: Koehn, "Statistical significance tests for
     machine translation evaluation", EMNLP 2004), so what makes a question hard cancels out.
     """
-    samples = mean_samples(new, weights) - mean_samples(old, weights)
+    samples = mean_samples(new, draws) - mean_samples(old, draws)
     counted = int((~np.isnan(new) & ~np.isnan(old)).sum())
     return Estimate(float(np.nanmean(new) - np.nanmean(old)), *interval(samples, level), counted)

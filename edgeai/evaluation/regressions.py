@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from edgeai.bootstrap import Draws, Estimate, resample
 from edgeai.errors import UsageProblem
 from edgeai.evaluation import metrics
-from edgeai.evaluation.metrics import Estimate
 from edgeai.evaluation.run import Result, Run, column
 
 # In the order of the pipeline: what is worse first is the likeliest cause of what is worse after it.
@@ -83,8 +83,8 @@ def compare(new: Run, old: Run) -> Comparison:
             f"The two runs have {len(pairs)} questions in common, a comparison needs {LEAST_QUESTIONS}; "
             "evaluate both with the same, longer file of questions."
         )
-    weights = metrics.resample(len(pairs))
-    return Comparison(len(pairs), tuple(_changes(pairs, weights)))
+    draws = resample(len(pairs))
+    return Comparison(len(pairs), tuple(_changes(pairs, draws)))
 
 
 def _pairs(new: Sequence[Result], old: Sequence[Result]) -> list[tuple[Result, Result]]:
@@ -92,14 +92,14 @@ def _pairs(new: Sequence[Result], old: Sequence[Result]) -> list[tuple[Result, R
     return [(result, known[key]) for result in new if (key := (result.id, result.question)) in known]
 
 
-def _changes(pairs: Sequence[tuple[Result, Result]], weights: metrics.Weights) -> list[Change]:
+def _changes(pairs: Sequence[tuple[Result, Result]], draws: Draws) -> list[Change]:
     level = 1 - ERROR / len(GATED)
     changes = []
     for name in GATED:
         after, before = (column([pair[side] for pair in pairs], name) for side in (0, 1))
         if np.isnan(after).all() or np.isnan(before).all():
             continue
-        moved = metrics.paired_difference(after, before, weights, level)
+        moved = metrics.paired_difference(after, before, draws, level)
         up, down = moved.low > 0, moved.high < 0
         worse, better = (up, down) if name in LOWER_IS_BETTER else (down, up)
         changes.append(Change(name, float(np.nanmean(before)), float(np.nanmean(after)), moved, worse, better))

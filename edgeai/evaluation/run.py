@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeai.bootstrap import Estimate, Values, resample
 from edgeai.engines import Embedder
 from edgeai.errors import UsageProblem
 from edgeai.evaluation import metrics
 from edgeai.evaluation.judge import DEPTH, Judgement, Lookup, judge
-from edgeai.evaluation.metrics import Estimate
 from edgeai.evaluation.questions import Case
 from edgeai.evaluation.targets import Target, locate
 from edgeai.followup import rewrite_question
@@ -208,12 +208,12 @@ ORDER = (
 )
 
 
-def column(results: Sequence[Result], name: str) -> metrics.Values:
+def column(results: Sequence[Result], name: str) -> Values:
     """One figure of every question, NaN where it does not apply."""
     return np.array([result.values.get(name, math.nan) for result in results], dtype=np.float64)
 
 
-def shown(results: Sequence[Result]) -> tuple[metrics.Values, metrics.Values]:
+def shown(results: Sequence[Result]) -> tuple[Values, Values]:
     """Confidence and correctness of the answers that were shown, NaN for refusals and where right is not known."""
     confidence = [math.nan if result.status == "refused" else result.confidence for result in results]
     return np.array(confidence, dtype=np.float64), column(results, "correct")
@@ -227,19 +227,19 @@ def summarise(results: Sequence[Result]) -> dict[str, dict[str, Estimate]]:
 
 
 def _figures(results: Sequence[Result]) -> dict[str, Estimate]:
-    weights = metrics.resample(len(results))
-    figures = {name: metrics.estimate_mean(column(results, name), weights) for name in names(results)}
+    draws = resample(len(results))
+    figures = {name: metrics.estimate_mean(column(results, name), draws) for name in names(results)}
     sure = shown(results)
     if not np.isnan(sure[0] + sure[1]).all():
-        figures["aurc"] = metrics.estimate(metrics.area_under_risk_coverage, sure, weights)
-        figures["ece"] = metrics.estimate(metrics.expected_calibration_error, sure, weights)
+        figures["aurc"] = metrics.estimate(metrics.area_under_risk_coverage, sure, draws)
+        figures["ece"] = metrics.estimate(metrics.expected_calibration_error, sure, draws)
     times = (np.array([result.latency_ms for result in results]),)
-    figures["latency_ms_p50"] = metrics.estimate(np.median, times, weights)
-    figures["latency_ms_p95"] = metrics.estimate(_p95, times, weights)
+    figures["latency_ms_p50"] = metrics.estimate(np.median, times, draws)
+    figures["latency_ms_p95"] = metrics.estimate(_p95, times, draws)
     return figures
 
 
-def _p95(values: metrics.Values) -> float:
+def _p95(values: Values) -> float:
     return float(np.quantile(values, 0.95)) if len(values) else math.nan
 
 
