@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 
 SMOOTHING = 0.1  # of a new observation in the weighted means
-CAUTION = 1.0  # mean deviations that are added to a mean when something is planned
+CAUTION = 0.5  # mean deviations that are added to a mean when something is planned
 OUTLIER = 4.0  # an observation counts as at most so many times the mean: a stalled machine is not a slow one
 # What is not tried is not learnt either. A rate for which there was no time is lowered a little each time, until it is
 # tried again; one at which the deadline passed is raised much more (as TCP does with its window, RFC 5681).

@@ -129,7 +129,7 @@ def test_threads_may_share_an_embedder():
 
 
 def test_onnxruntime_is_imported_with_telemetry_off():
-    script = "import os, edgeai.onnxfile as o; o.import_runtime(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    script = "import os, edgeai.onnx.onnxfile as o; o.import_runtime(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60

@@ -301,7 +301,7 @@ def test_a_damaged_file_is_rejected_without_output_or_crash(tmp_path, spec, dama
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from tiny_gguf import TEMPLATE\n"
-        "from edgeai.generate import LlamaGenerator\n"
+        "from edgeai.llm.generate import LlamaGenerator\n"
         "from edgeai.specs import GeneratorSpec\n"
         "from edgeai.errors import ModelRejected\n"
         f"generator = LlamaGenerator(GeneratorSpec('bad', {(tmp_path / 'bad.gguf').as_posix()!r}, '', TEMPLATE))\n"
@@ -316,7 +316,7 @@ def test_a_process_that_never_closes_its_generator_ends_cleanly_and_silently(spe
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from tiny_gguf import TEMPLATE\n"
-        "from edgeai.generate import LlamaGenerator\n"
+        "from edgeai.llm.generate import LlamaGenerator\n"
         "from edgeai.records import Prompt, Segment\n"
         "from edgeai.specs import GeneratorSpec\n"
         f"generator = LlamaGenerator(GeneratorSpec('tiny', {spec.model!r}, '', TEMPLATE))\n"
@@ -329,7 +329,7 @@ def test_a_process_that_never_closes_its_generator_ends_cleanly_and_silently(spe
 
 
 def test_importing_the_module_does_not_import_the_engine():
-    code = "import sys, edgeai.generate; print('llama_cpp' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, edgeai.llm.generate; print('llama_cpp' in sys.modules or 'numpy' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
 

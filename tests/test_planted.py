@@ -49,13 +49,13 @@ def test_without_a_defect_nothing_is_reported(before, healthy, shared):
 def test_wrong_pooling_shows_in_the_vector_list(tmp_path, shared):
     model = token_vectors(shared.spec.model, tmp_path / "model.onnx")
     runs = {}
-    for pooling in ("mean", "last"):
+    for pooling in ("mean", "cls"):
         pooled = OnnxEmbedder(replace(shared.spec, model=model, pooling=pooling))
         remembering = towns.Remembering(pooled)
         with towns.index(tmp_path / f"{pooling}.db", remembering) as store:
             runs[pooling] = towns.evaluated(store, remembering)
         pooled.close()
-    comparison = compare(runs["last"], runs["mean"])
+    comparison = compare(runs["cls"], runs["mean"])
     assert named(comparison) == "vector_mrr"
     assert "pooling" in comparison.cause
 
