@@ -5,7 +5,7 @@ Three kinds of line, told apart by their fields; every line needs "licence" and 
     grounded  {"question", "passages": [{"title", "text"}], "answer", "licence"}   answer "" or null = should refuse;
               with [n] after each claim or without; "history": [{"question", "answer"}] is optional
     label     {"text", "label", "licence"}
-    json      {"text", "json": {...}, "licence"}   with a schema, see edgeai.schema
+    json      {"text", "json": {...}, "licence"}   with a schema, see edgeai.structured.schema
 
 It knows the form of a line; whether the lines together are fit to train on is for tools.checks to say.
 """

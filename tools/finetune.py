@@ -220,7 +220,7 @@ def compare_abilities(base: str, adapter: Path, prompts: Path = abilities.PROMPT
     """Scores of the regression set through llama.cpp, without and with the adapter.
 
     In a process of its own: OpenMP decides once, when torch loads it, how long threads spin, and llama.cpp beside
-    another busy program is many times slower unless that is short (see `edgeai.llama.library`).
+    another busy program is many times slower unless that is short (see `edgeai.llm.llama.library`).
     """
     model = str(Path(base).resolve()) if Path(base).exists() else base
     command = [sys.executable, "-m", "tools.abilities", "--model", model, "--adapter", str(adapter.resolve())]
