@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 
 SMOOTHING = 0.1  # of a new observation in the weighted means
-CAUTION = 0.5  # mean deviations that are added to a mean when something is planned
+CAUTION = 1.0  # mean deviations that are added to a mean when something is planned
 OUTLIER = 4.0  # an observation counts as at most so many times the mean: a stalled machine is not a slow one
 # What is not tried is not learnt either. A rate for which there was no time is lowered a little each time, until it is
 # tried again; one at which the deadline passed is raised much more (as TCP does with its window, RFC 5681).
@@ -30,7 +30,7 @@ ENOUGH_READ, LEAST_READ = 4, 2
 
 # What a generated answer takes at least.
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 35, 45, 8
-SPARE_FORWARDS = 3  # beyond the first, for words that no draft foretold
+SPARE_FORWARDS = 1  # beyond the first, for words that no draft foretold: four of five answers need none
 WORDY_FORWARDS = 30  # of a model that has not learnt to answer in a few words
 FINISH_MS = 6.0  # citing, checking, and handing over
 
