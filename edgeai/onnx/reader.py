@@ -21,6 +21,7 @@ from edgeai.onnx.onnxfile import OnnxFile, available_cpus, batches, encodable, l
 from edgeai.prompt import place
 from edgeai.records import Passage, Reading
 from edgeai.specs import ReaderSpec
+from edgeai.text.sentences import is_complete, sentences
 
 QUESTION_TOKENS, PLACE_TOKENS, HEADER_TOKENS = 48, 32, 48  # longer ones are cut; the first two as in training
 SPAN_TOKENS = 40  # the longest answer, as in training
@@ -137,7 +138,7 @@ def _reading(judged: Array, spans: Array, pair: _Pair, text: str) -> Reading:
     possible = spans[[0, *range(pair.passage_from, len(pair.ids))]]
     peaks = possible.max(axis=0)
     total = (peaks + np.log(np.exp(possible - peaks).sum(axis=0))).sum()
-    start, end = trimmed(text, pair.offsets[first][0], pair.offsets[last][1])
+    start, end = within_sentence(text, *trimmed(text, pair.offsets[first][0], pair.offsets[last][1]))
     return Reading(float(relevance), float(answerable), start, end, float(np.exp(score - total)))
 
 
@@ -153,6 +154,16 @@ def best_span(logits: Array, longest: int = SPAN_TOKENS) -> tuple[int, int, floa
     sums = logits[:, :1] + windows
     first, length = divmod(int(sums.argmax()), longest)
     return first, first + length, float(sums[first, length])
+
+
+def within_sentence(text: str, start: int, end: int) -> tuple[int, int]:
+    """The offsets up to the end of the sentence they begin in: what follows it answers something else, or is planted.
+
+    Lists, whose items are sentences of their own without a full stop, stay whole.
+    """
+    ends = (stop for _, stop in sentences(text) if start < stop < end and is_complete(text[start:stop]))
+    cut = next(ends, None)
+    return start, end if cut is None else start + len(text[start:cut].rstrip(".!?…。！？"))
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
