@@ -32,7 +32,7 @@ ENOUGH_READ, LEAST_READ = 4, 2
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 35, 45, 8
 SPARE_FORWARDS = 1  # beyond the first, for words that no draft foretold: four of five answers need none
 WORDY_FORWARDS = 30  # of a model that has not learnt to answer in a few words
-FINISH_MS = 6.0  # citing, checking, and handing over
+FINISH_MS = 14.0  # a forward that is being computed ends, then citing, checking, and handing over
 
 
 @dataclass(frozen=True, slots=True)
