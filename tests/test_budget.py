@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeai import pace
-from edgeai.budget import LEAST_READ, Budget, Costs, Rate, Rates
+from edgeai.budget import (
+    CHECKED_TOKENS,
+    FINISH_MS,
+    FORWARD_OVERHEAD,
+    LEAST_READ,
+    QUESTION_TOKENS,
+    SENTENCE_TOKENS,
+    SPARE_FORWARDS,
+    Budget,
+    Costs,
+    Rate,
+    Rates,
+)
 
 LENGTHS = st.lists(st.integers(0, 2_000), min_size=1, max_size=12)
 MS = st.floats(0, 2_000)
@@ -41,12 +53,15 @@ def test_generating_leaves_less_time_to_read(lengths, ms):
 
 def test_what_fits_is_what_the_rates_say():
     rates = Rates(read=Rate(0.1, 0), prefill=Rate(2, 0), forward=Rate(10, 0))
-    assert budget(166, rates).pairs([380] * 5, generating=False) == 3  # 50 ms each, and the clock has started
-    assert budget(6 + 5 * 50 + 30 + 2 * 97 + 9, rates).pairs([380] * 8, generating=True) == 5
-    assert budget(6 + 3 * 50 + 30 + 2 * 97 + 9, rates).pairs([380] * 8, generating=True) == 7  # instead of generating
-    assert 0 < 60 - budget(6 + 30 + 2 * (60 + 20 + 8 + 4), rates).room(20) < 5
+    answer = 2 * (QUESTION_TOKENS + SENTENCE_TOKENS + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
+    assert budget(FINISH_MS + 160, rates).pairs([380] * 5, generating=False) == 3  # 50 ms each, the clock has started
+    assert budget(FINISH_MS + 5 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 5
+    assert budget(FINISH_MS + 3 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 7  # instead of generating
+    needed = 2 * (60 + 20 + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
+    assert 0 < 60 - budget(FINISH_MS + needed, rates).room(20) < 5
     assert budget(50, rates).room(100) < 0
-    assert budget(1_000, rates).room(20, forwards=13) == pytest.approx(budget(1_000, rates).room(20) - 50, abs=3)
+    more = SPARE_FORWARDS + 10
+    assert budget(1_000, rates).room(20, forwards=more) == pytest.approx(budget(1_000, rates).room(20) - 50, abs=3)
 
 
 def test_a_budget_that_is_spent_leaves_nothing():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeai.grounding.read import chosen
 from edgeai.records import Passage, Reading
 from edgeai.shorten import DROPPED, SHORTENED, excerpt, fit
 
@@ -69,7 +70,7 @@ def test_with_room_for_all_nothing_is_cut(drawn):
 def test_the_likeliest_answer_is_always_among_what_is_shown(drawn, room):
     passages, readings = drawn
     kept, _ = fit(passages, readings, cost, room)
-    best = max(range(len(readings)), key=lambda row: readings[row].answerable * readings[row].span)
+    best = chosen(passages, readings)
     answer = passages[best].text[readings[best].start : readings[best].end]
     assert not kept or any(answer in one.text for one in kept if one.number == passages[best].number)
 
