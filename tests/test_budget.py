@@ -56,7 +56,9 @@ def test_what_fits_is_what_the_rates_say():
     answer = 2 * (QUESTION_TOKENS + SENTENCE_TOKENS + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
     assert budget(FINISH_MS + 160, rates).pairs([380] * 5, generating=False) == 3  # 50 ms each, the clock has started
     assert budget(FINISH_MS + 5 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 5
-    assert budget(FINISH_MS + 3 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 7  # instead of generating
+    assert (
+        budget(FINISH_MS + 3 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 7
+    )  # instead of generating
     needed = 2 * (60 + 20 + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
     assert 0 < 60 - budget(FINISH_MS + needed, rates).room(20) < 5
     assert budget(50, rates).room(100) < 0
