@@ -76,7 +76,17 @@ def test_acronyms_are_told_from_words():
 
 
 def test_the_question_keeps_its_own_words():
-    assert spelled_out("do cwrs meet? CWRs", "CWR", "crew reps") == "do cwrs (crew reps) meet? CWRs"
+    assert spelled_out("do cwrs meet? And cwrs?", "CWR", "crew reps") == "do cwrs (crew reps) meet? And cwrs?"
+
+
+def test_the_acronym_is_meant_and_not_a_word_that_is_spelled_like_it():
+    assert spelled_out("Is it the IT desk?", "IT", "info tech") == "Is it the IT (info tech) desk?"
+    assert spelled_out("Is it open?", "HWP", "hot work permit") == "Is it open?"
+
+
+@given(st.text(max_size=30))
+def test_what_a_document_says_is_only_text(meaning):
+    assert spelled_out("an HWP?", "HWP", meaning) == f"an HWP ({meaning})?"
 
 
 @pytest.fixture

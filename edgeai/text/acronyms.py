@@ -45,8 +45,10 @@ def definition(acronym: str, text: str) -> str:
 
 
 def spelled_out(question: str, acronym: str, meaning: str) -> str:
-    """The question with the meaning in brackets behind the acronym, however that was typed."""
-    return re.sub(rf"\b({re.escape(acronym)}s?)\b", rf"\1 ({meaning})", question, count=1, flags=re.IGNORECASE)
+    """The question with the meaning in brackets behind the acronym, in small letters only where it has no capitals."""
+    typed = rf"\b{re.escape(acronym)}s?\b"
+    found = re.search(typed, question) or re.search(typed, question, re.IGNORECASE)
+    return f"{question[: found.end()]} ({meaning}){question[found.end() :]}" if found else question
 
 
 def _behind(acronym: str, after: str) -> str:
