@@ -30,7 +30,7 @@ ENOUGH_READ, LEAST_READ = 4, 2
 
 # What a generated answer takes at least.
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 35, 45, 8
-SPARE_FORWARDS = 1  # beyond the first, for words that no draft foretold: four of five answers need none
+SPARE_FORWARDS = 1  # beyond the first, for words that no draft foretold: three of four answers need none
 WORDY_FORWARDS = 30  # of a model that has not learnt to answer in a few words
 FINISH_MS = 14.0  # a forward that is being computed ends, then citing, checking, and handing over
 

@@ -1,3 +1,1 @@
-"""What an answer rests on: which words of which passage, how sure that is, and where documents disagree.
-
-Pure: passages, judgements and words in, verdicts and citations out."""
+"""What an answer rests on: which words of which passage, how sure that is, and where documents disagree."""

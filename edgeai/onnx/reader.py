@@ -27,6 +27,7 @@ QUESTION_TOKENS, PLACE_TOKENS, HEADER_TOKENS = 48, 32, 48  # longer ones are cut
 SPAN_TOKENS = 40  # the longest answer, as in training
 BATCH_TOKENS = 512  # padded tokens per forward: 8 passages take 92 ms instead of 113 with 2,048, and 80 MB less
 
+_FULL_STOPS = ".!?…。！？｡؟।۔"
 _WORD = re.compile(r"\d(?:[\d.,'’]*\d)?|[^\W\d_]+")
 
 Array = npt.NDArray[Any]
@@ -161,9 +162,11 @@ def within_sentence(text: str, start: int, end: int) -> tuple[int, int]:
 
     Lists, whose items are sentences of their own without a full stop, stay whole.
     """
+    if not any(mark in text[start:end] for mark in _FULL_STOPS):  # nearly always, and much cheaper
+        return start, end
     ends = (stop for _, stop in sentences(text) if start < stop < end and is_complete(text[start:stop]))
     cut = next(ends, None)
-    return start, end if cut is None else start + len(text[start:cut].rstrip(".!?…。！？"))
+    return start, end if cut is None else start + len(text[start:cut].rstrip(_FULL_STOPS))
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
