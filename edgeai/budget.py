@@ -24,9 +24,7 @@ HOPE, REGRET = 0.98, 1.25
 PAIR_OVERHEAD = 120  # characters: the question, the title, and the padding to the longest
 FORWARD_OVERHEAD = 4  # tokens
 
-# Fewer passages are only read when there is no time for more: finding the right one is worth more than an answer in the
-# model's own words.
-ENOUGH_READ, LEAST_READ = 4, 2
+LEAST_READ = 2  # passages, however late it is
 
 # What a generated answer takes at least.
 QUESTION_TOKENS, SENTENCE_TOKENS, CHECKED_TOKENS = 35, 45, 8
@@ -120,22 +118,21 @@ class Budget:
         """Milliseconds that may still be spent, at least 0; infinite without a limit."""
         return math.inf if self.deadline is None else max(0.0, (self.deadline - time.perf_counter()) * 1000)
 
-    def pairs(self, lengths: Sequence[int], *, generating: bool) -> int:
+    def pairs(self, lengths: Sequence[int]) -> int:
         """How many of the passages of these lengths (characters), best first, there is time to read.
 
-        Time for `generating` is kept free unless too few would be read then. `LEAST_READ` are read in any case:
-        without a reader's judgement there is nothing to refuse with.
+        `LEAST_READ` are read in any case: without a reader's judgement there is nothing to refuse with.
         """
-        left = self.left()
-        if generating:
-            count = self._readable(lengths, left - self._least_generation())
-            if count >= min(ENOUGH_READ, len(lengths)):
-                return count
-        return self._readable(lengths, left)
-
-    def _readable(self, lengths: Sequence[int], left: float) -> int:
-        costs = accumulate(self.costs.rates.read.careful * (length + PAIR_OVERHEAD) for length in lengths)
+        costs, left = accumulate(map(self._reading, lengths)), self.left()
         return max(sum(cost <= left for cost in costs), min(LEAST_READ, len(lengths)))
+
+    def leaves_no_answer(self, lengths: Sequence[int]) -> bool:
+        """Whether there is time to generate an answer now, and there is none after passages of these lengths."""
+        spare = self.left() - self._least_generation()
+        return 0 <= spare < sum(map(self._reading, lengths))
+
+    def _reading(self, length: int) -> float:
+        return self.costs.rates.read.careful * (length + PAIR_OVERHEAD)
 
     def room(self, others: int, forwards: int = SPARE_FORWARDS) -> float:
         """How many tokens of passages there is time to compute, besides `others` that must be; negative for none.

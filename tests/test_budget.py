@@ -35,30 +35,29 @@ def budget(ms: float | None, rates: Rates | None = None) -> Budget:
 @given(LENGTHS)
 def test_without_a_limit_everything_fits(lengths):
     unlimited = budget(None)
-    assert unlimited.pairs(lengths, generating=True) == len(lengths)
+    assert unlimited.pairs(lengths) == len(lengths)
+    assert not unlimited.leaves_no_answer(lengths)
     assert unlimited.room(100) == unlimited.left() == math.inf
     assert unlimited.deadline is None
 
 
 @given(LENGTHS, MS, st.floats(1, 2_000))
 def test_more_time_never_means_reading_less(lengths, some, more):
-    counts = [budget(some + extra).pairs(lengths, generating=False) for extra in (0, more)]
+    counts = [budget(some + extra).pairs(lengths) for extra in (0, more)]
     assert min(LEAST_READ, len(lengths)) <= counts[0] <= counts[1] <= len(lengths)
-
-
-@given(LENGTHS, MS)
-def test_generating_leaves_less_time_to_read(lengths, ms):
-    assert budget(ms + 0.5).pairs(lengths, generating=False) >= budget(ms).pairs(lengths, generating=True)
 
 
 def test_what_fits_is_what_the_rates_say():
     rates = Rates(read=Rate(0.1, 0), prefill=Rate(2, 0), forward=Rate(10, 0))
     answer = 2 * (QUESTION_TOKENS + SENTENCE_TOKENS + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
-    assert budget(FINISH_MS + 160, rates).pairs([380] * 5, generating=False) == 3  # 50 ms each, the clock has started
-    assert budget(FINISH_MS + 5 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 5
-    assert (
-        budget(FINISH_MS + 3 * 50 + answer + 9, rates).pairs([380] * 8, generating=True) == 7
-    )  # instead of generating
+    assert budget(FINISH_MS + 160, rates).pairs([380] * 5) == 3  # 50 ms each, the clock has started
+    for spare, lost in (
+        (-9, False),
+        (40, True),
+        (100 - 9, True),
+        (100 + 9, False),
+    ):  # without time there is none to lose
+        assert budget(FINISH_MS + answer + spare, rates).leaves_no_answer([380] * 2) == lost
     needed = 2 * (60 + 20 + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
     assert 0 < 60 - budget(FINISH_MS + needed, rates).room(20) < 5
     assert budget(50, rates).room(100) < 0
@@ -70,7 +69,7 @@ def test_a_budget_that_is_spent_leaves_nothing():
     late = Budget(100, time.perf_counter() - 1, Costs())
     assert late.left() == 0
     assert late.room(0) < 0
-    assert late.pairs([500] * 5, generating=True) == LEAST_READ
+    assert late.pairs([500] * 5) == LEAST_READ
 
 
 @given(st.lists(st.floats(0.5, 8), min_size=60, max_size=80))

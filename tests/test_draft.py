@@ -8,7 +8,18 @@ from dataclasses import replace
 import pytest
 
 from edgeai import prompt
-from edgeai.budget import Budget, Costs
+from edgeai.budget import (
+    CHECKED_TOKENS,
+    FINISH_MS,
+    FORWARD_OVERHEAD,
+    QUESTION_TOKENS,
+    SENTENCE_TOKENS,
+    SPARE_FORWARDS,
+    Budget,
+    Costs,
+    Rate,
+    Rates,
+)
 from edgeai.grounding.calibrated import ALL_SHOWN, Calibration
 from edgeai.grounding.draft import PORTION, Draft
 from edgeai.records import Chunk, Hit, Passage, Piece, Reading, Retrieval
@@ -178,6 +189,21 @@ def test_what_there_was_no_time_to_read_is_told():
     late = replace(start, budget=replace(start.budget, ms=1.0))
     assert late.read(Judgements([0.3] * 8), passages, 4, generating=False).cut == ("2 of 8 passages read",)
     assert late.read(Judgements([0.9] * 8), passages, 4, generating=False).cut == ()
+
+
+@pytest.mark.parametrize(
+    ("answerable", "generating", "spare", "read"),
+    [(0.6, True, 15, PORTION), (0.6, True, 60, 8), (0.6, False, 15, 8), (0.4, True, 15, 8), (0.6, True, -50, 8)],
+)
+def test_a_probable_answer_ends_the_reading_where_more_leaves_no_time_to_generate(answerable, generating, spare, read):
+    start, passages = candidates(8)
+    rates = Rates(read=Rate(0.1, 0), prefill=Rate(2, 0), forward=Rate(10, 0))  # 14 ms a passage
+    answer = 2 * (QUESTION_TOKENS + SENTENCE_TOKENS + CHECKED_TOKENS + FORWARD_OVERHEAD) + 10 * SPARE_FORWARDS
+    budget = Budget(FINISH_MS + answer + spare, time.perf_counter(), Costs(rates))
+    reader = Judgements([answerable] * 8)
+    read_ = replace(start, budget=budget).read(reader, passages, 4, generating=generating)
+    assert len(reader.read_) == read
+    assert read_.cut == (() if read == 8 else (f"{read} of 8 passages read",))
 
 
 # how well an answer is supported

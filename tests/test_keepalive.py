@@ -24,7 +24,7 @@ from edgeai.config import Settings, load_settings
 from edgeai.doctor import check_kept
 from edgeai.errors import UsageProblem
 from edgeai.filters import EVERYTHING, Filter, parse_filter
-from edgeai.kept import endpoint, keepalive, wire
+from edgeai.kept import endpoint, keepalive, keeper, wire
 from edgeai.records import Answer, Citation, Passage, Piece, Timings
 
 pytestmark = pytest.mark.skipif(not endpoint.supported(), reason="needs Unix sockets")
@@ -499,3 +499,9 @@ def test_what_is_no_message_is_the_end(line):
     ours.close()
     with wire.Connection(theirs) as receiver, pytest.raises(wire.Lost):
         receiver.receive()
+
+
+def test_a_change_anywhere_in_the_package_is_noticed():
+    package = Path(keeper.__file__).parents[1]
+    assert (package / "__init__.py").exists()
+    assert keeper._code() == max(path.stat().st_mtime_ns for path in package.rglob("*.py"))

@@ -423,6 +423,22 @@ def test_an_index_without_the_package_is_named(index, home):
     assert visible(home) == []
 
 
+def test_a_folder_may_go_while_its_size_is_taken(tmp_path, monkeypatch):
+    (tmp_path / "whole").write_bytes(b"12345")
+    (tmp_path / "going").mkdir()
+    (tmp_path / "going" / "file").write_bytes(b"67")
+    scan = os.scandir
+
+    def scandir(path="."):
+        if str(path).endswith("going"):
+            (tmp_path / "going" / "file").unlink()
+            (tmp_path / "going").rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert downloads._folder_bytes(tmp_path) == 5
+
+
 def test_a_source_distribution_is_never_built(index, home):
     folder = index / "acme-tiny-1.0"
     folder.mkdir()

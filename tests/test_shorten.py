@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeai.grounding.read import chosen
 from edgeai.records import Passage, Reading
-from edgeai.shorten import DROPPED, SHORTENED, excerpt, fit
+from edgeai.shorten import DROPPED, LUXURY, SHORTENED, excerpt, fit
 
 WORDS = [
     "The room holds twelve.",
@@ -58,6 +58,16 @@ def test_no_more_is_shown_than_there_is_room_for(drawn, room):
     whole = [one.number for one in kept if one == by_number[one.number]]
     assert (SHORTENED in cuts) == (len(whole) < len(kept))
     assert (DROPPED in cuts) == (0 < len(kept) < len(passages))
+
+
+@given(shown(), st.floats(1, 400))
+def test_only_the_sentences_with_the_likeliest_answer_may_take_most_of_the_room(drawn, room):
+    passages, readings = drawn
+    kept, _ = fit(passages, readings, cost, room)
+    best = chosen(passages, readings)
+    least = excerpt(passages[best], readings[best])
+    assert kept in ((), (least,)) or sum(map(cost, kept)) <= room * LUXURY or kept == (passages[best],) == (least,)
+    assert bool(kept) == (cost(least) <= room)
 
 
 @given(shown())

@@ -38,7 +38,7 @@ from edgeai.scores import contains, normalised
 from edgeai.specs import ChatTemplate, GeneratorSpec
 from edgeai.text.links import inert
 
-PORTION = 3  # passages read at a time, best first
+PORTION = 2  # passages read at a time, best first
 ROW_WORDS = 20  # a longer row of a table is not shown whole
 EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
 _YES_OR_NO = re.compile(
@@ -76,17 +76,21 @@ class Draft:
     ) -> Draft:
         """The draft with the best `limit` of these passages, as fusion and reader together rank them, and readings.
 
-        Only as many are read as there is time for, and for generating an answer if that is to come, and no more once
-        one plainly holds the answer. Raises what `checkpoint` raises.
+        Only as many are read as there is time for, and no more once one plainly holds the answer, or, if an answer is
+        to be generated, once one probably does and reading on would leave no time for that. Raises what `checkpoint`
+        raises.
         """
-        count = self.budget.pairs([len(passage.text) for passage in candidates], generating=generating)
+        lengths = [len(passage.text) for passage in candidates]
+        count = self.budget.pairs(lengths)
         began = time.perf_counter()
         readings: tuple[Reading, ...] = ()
-        while len(readings) < count and not read.settled(readings):
-            several = candidates[len(readings) : min(count, len(readings) + PORTION)]
-            readings += reader.read(self.query, several, checkpoint)
-        short = len(readings) == count < len(candidates) and not read.settled(readings)
-        cut = (f"{count} of {len(candidates)} passages read",) if short else ()
+        while (done := len(readings)) < count and not read.settled(readings):
+            following = slice(done, min(count, done + PORTION))
+            if generating and read.probable(readings) and self.budget.leaves_no_answer(lengths[following]):
+                break
+            readings += reader.read(self.query, candidates[following], checkpoint)
+        short = done < len(candidates) and not read.settled(readings)
+        cut = (f"{done} of {len(candidates)} passages read",) if short else ()
         candidates = candidates[: len(readings)]
         read_ms = (time.perf_counter() - began) * 1000
         self.budget.costs.note(read=(sum(len(passage.text) + PAIR_OVERHEAD for passage in candidates), read_ms))

@@ -197,7 +197,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _code() -> int:
     """When the newest file of edgeai was changed: a version may be installed twice, or be worked on."""
-    return max(path.stat().st_mtime_ns for path in Path(__file__).parent.rglob("*.py"))
+    return max(path.stat().st_mtime_ns for path in Path(__file__).parents[1].rglob("*.py"))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,20 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive tokens of one sequence, the first of them at `position`."""
+    """Consecutive tokens of one sequence, the first of them at `position`.
+
+    They see that sequence alone; what follows in `shown_to` sees them as well.
+    """
 
     tokens: Sequence[int]
     position: int = 0
     sequence: int = 0
+    shown_to: int | None = None
+
+    @property
+    def sequences(self) -> tuple[int, ...]:
+        """All that see the tokens."""
+        return (self.sequence,) if self.shown_to is None else (self.sequence, self.shown_to)
 
 
 @cache
@@ -167,9 +176,7 @@ class Llama:
                 "lower the context setting."
             )
         self._memory = self._llama.llama_get_memory(self._context)
-        self._batch = self._llama.llama_batch_init(BATCH, 0, 1)
-        for i in range(BATCH):
-            self._batch.n_seq_id[i] = 1
+        self._batch = self._llama.llama_batch_init(BATCH, 0, 2)
         self._llama.llama_set_abort_callback(self._context, *self._abort_callback())
 
     def _abort_callback(self) -> tuple[Any, Any]:
@@ -298,7 +305,7 @@ class Llama:
             code = 2 if self._abort[0] != b"\x00" else self._decode(batch, logits)
             if code == 0:
                 continue
-            if code == 2 and all(self.remove(span.sequence, span.position) for span in spans):
+            if code == 2 and all(self.remove(sequence, span.position) for span in spans for sequence in span.sequences):
                 raise Interrupted
             self.clear()
             count = sum(len(span.tokens) for span in spans)
@@ -308,14 +315,16 @@ class Llama:
         """One batch; returns 0 for success, 1 when there are too few cells, 2 when stopped, others as in llama.h."""
         tokens = [token for span in spans for token in span.tokens]
         positions = [span.position + i for span in spans for i in range(len(span.tokens))]
-        sequences = [span.sequence for span in spans for _ in span.tokens]
+        sequences = [span.sequences for span in spans for _ in span.tokens]
         count = len(tokens)
         integers = ctypes.c_int32 * count
         ctypes.memmove(self._batch.token, integers(*tokens), 4 * count)
         ctypes.memmove(self._batch.pos, integers(*positions), 4 * count)
         ctypes.memset(self._batch.logits, 0, count)
-        for i, sequence in enumerate(sequences):
-            self._batch.seq_id[i][0] = sequence
+        for i, seen_by in enumerate(sequences):
+            self._batch.n_seq_id[i] = len(seen_by)
+            for j, sequence in enumerate(seen_by):  # what a token sees itself is the first one's
+                self._batch.seq_id[i][j] = sequence
         for i in range(max(0, count - logits), count):
             self._batch.logits[i] = 1
         self._batch.n_tokens = count
@@ -380,7 +389,7 @@ def _batches(spans: Sequence[Span]) -> Iterator[list[Span]]:
         start = 0
         while start < len(span.tokens):
             part = span.tokens[start : start + room]
-            batch.append(Span(part, span.position + start, span.sequence))
+            batch.append(replace(span, tokens=part, position=span.position + start))
             start += len(part)
             room -= len(part)
             if not room:

