@@ -186,6 +186,7 @@ def _documents(
 
 def measure(store: Store, embedder: OnnxEmbedder, questions: Sequence[str], bandwidth: float) -> dict[str, Any]:
     """Times, recall and memory at one size."""
+    embedder.close()  # and forget the questions, which were asked of the last size
     embedder.embed_query("open the session before memory is counted")
     gc.collect()
     before = resident_mb()

@@ -13,7 +13,10 @@ from edgeai.errors import UsageProblem
 from edgeai.evaluation import calibration
 from edgeai.evaluation.calibration import Trial, apply, fit, fit_curve, lowest_floor
 from edgeai.evaluation.metrics import expected_calibration_error
+from edgeai.grounding.calibrated import Calibration
 from edgeai.grounding.read import FLOOR
+
+GENERAL = Calibration(floor=FLOOR)
 
 ANSWERS = st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), min_size=1, max_size=60)
 RISK = st.floats(0.0, 1.0)
@@ -83,23 +86,23 @@ def test_answers_that_are_all_alike_give_no_certainty(right):
 
 
 def test_the_error_reported_comes_from_questions_not_fitted_on_and_falls():
-    fitted = fit(world(600, 0.5, -1.5), 0.4)
+    fitted = fit(world(600, 0.5, -1.5), GENERAL)
     assert fitted.before.ece > 0.2
     assert fitted.after.ece < 0.07
     assert fitted.after.wrong <= fitted.before.wrong + 0.05
 
 
 def test_without_a_risk_an_answer_has_to_be_as_likely_right_as_the_general_floor_says():
-    fitted = fit(world(1_000, 0.5, -0.8), 0.4)
+    fitted = fit(world(1_000, 0.5, -0.8), GENERAL)
     at_floor = apply(np.array([fitted.floor]), fitted.slope, fitted.offset)[0]
     assert at_floor == pytest.approx(FLOOR)
     assert fitted.after.wrong < fitted.before.wrong
-    assert fit(world(1_000, 1.0, 0.0), 0.4).floor == pytest.approx(FLOOR, abs=0.05)
+    assert fit(world(1_000, 1.0, 0.0), GENERAL).floor == pytest.approx(FLOOR, abs=0.05)
 
 
 def test_a_wanted_risk_moves_the_floor():
     trials = world(400, 1.0, 0.0)
-    assert fit(trials, 0.4, 0.05).floor > fit(trials, 0.4, 0.3).floor
+    assert fit(trials, GENERAL, 0.05).floor > fit(trials, GENERAL, 0.3).floor
 
 
 def test_twins_of_a_question_are_never_fitted_and_judged_at_once(monkeypatch):
@@ -116,14 +119,14 @@ def test_twins_of_a_question_are_never_fitted_and_judged_at_once(monkeypatch):
 def test_questions_with_nothing_to_show_count_as_refused():
     trials = world(60, 1.0, 0.0)
     silent = [Trial(f"silent {n}", 0.9, False, shown=False) for n in range(60)]
-    alone, beside = fit(trials, 0.4), fit([*trials, *silent], 0.4)
+    alone, beside = fit(trials, GENERAL), fit([*trials, *silent], GENERAL)
     assert beside.before.answered == alone.before.answered / 2
     assert (beside.slope, beside.offset, beside.floor) == (alone.slope, alone.offset, alone.floor)
     assert beside.curve[-1][0] == pytest.approx(0.5)
 
 
 def test_the_curve_of_risk_and_coverage_is_part_of_the_record():
-    record = json.loads(json.dumps(fit(world(400, 1.0, 0.0), 0.4).as_dict()))
+    record = json.loads(json.dumps(fit(world(400, 1.0, 0.0), GENERAL).as_dict()))
     points = record["curve"]
     assert list(points[0]) == ["coverage", "risk", "confidence"]
     assert len(points) <= calibration.CURVE_POINTS
@@ -133,7 +136,7 @@ def test_the_curve_of_risk_and_coverage_is_part_of_the_record():
 
 def test_what_cannot_be_fitted_is_said_with_the_mend():
     with pytest.raises(UsageProblem, match="add questions"):
-        fit(world(calibration.LEAST - 1, 1.0, 0.0), 0.4)
+        fit(world(calibration.LEAST - 1, 1.0, 0.0), GENERAL)
     wrong = [Trial(str(n), n / 40, False) for n in range(40)]
     with pytest.raises(UsageProblem, match="--risk"):
-        fit(wrong, 0.4, 0.1)
+        fit(wrong, GENERAL, 0.1)

@@ -20,7 +20,7 @@ from edgeai.budget import (
     Rate,
     Rates,
 )
-from edgeai.grounding.calibrated import ALL_SHOWN, Calibration
+from edgeai.grounding.calibrated import ALL_SHOWN, SHIPPED, Calibration
 from edgeai.grounding.draft import PORTION, Draft
 from edgeai.records import Chunk, Hit, Passage, Piece, Reading, Retrieval
 from edgeai.specs import ChatTemplate, GeneratorSpec
@@ -232,10 +232,17 @@ def test_a_refusal_offers_the_closest_passages_and_an_answer_none():
 @pytest.mark.parametrize(("floor", "status"), [(0.9, "refused"), (0.2, "answered")])
 def test_a_calibration_moves_the_floor_and_the_confidence(floor, status):
     fitted = Calibration(slope=2.0, offset=-1.0, floor=floor, basis="reader")
-    plain, moved = (replace(draft(0.6, 0.1), calibration=one) for one in (None, fitted))
+    plain, moved = (replace(draft(0.6, 0.1), calibration=one) for one in (ALL_SHOWN, fitted))
     before, after = (one.extractive(one.outlook()) for one in (plain, moved))
     assert after.status == status
     assert after.confidence == pytest.approx(fitted.probability(before.confidence))
+
+
+def test_without_a_calibration_of_its_index_an_answer_has_the_general_confidence():
+    raw, general = (replace(draft(0.9, 0.1), calibration=one) for one in (ALL_SHOWN, None))
+    before, after = (one.extractive(one.outlook()).confidence for one in (raw, general))
+    assert after == pytest.approx(SHIPPED.probability(before))
+    assert after < before  # a passage may hold the answer, and the words shown be others
 
 
 def test_a_calibration_of_other_signals_changes_nothing():

@@ -1,11 +1,12 @@
-"""Fit the constants of `edgeai.read` that decide whether to answer, from questions whose answer is known.
+"""Fit the constants that decide whether to answer, and what a confidence is worth, from questions of known answer.
 
     python benchmarks/answers.py --data DIR --development negatives.json --records records.jsonl
     python -m tools.fit_policy records.jsonl
 
 Each record has the reader's judgements of the passages shown, what the generator said, and whether there was an answer.
-Prints the constants, the calibration error of the probability on the halves it was not fitted on, and what each floor
-would answer and refuse. Nothing is written: the constants are copied by hand, so that a person has looked at them.
+Prints the constants of `edgeai.grounding.read` and the curve of `edgeai.grounding.calibrated`, the calibration error of
+the probability on the halves it was not fitted on, and what each floor would answer and refuse. Nothing is written: the
+constants are copied by hand, so that a person has looked at them.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeai.grounding.read import likelihood, log_odds
+from edgeai.grounding import read
 from edgeai.prompt import is_refusal
 from edgeai.records import Reading
 from tools.logistic import Array, calibration_error, fit, sigmoid
 
+UNANSWERABLE = 0.25  # of all questions, for what a confidence is worth; as in `edgeai eval --calibrate`
+RIGHT_F1 = 0.6  # or the words of an accepted answer, as in `edgeai eval`
 NAMES = ("BIAS", "ANSWERABLE", "DECLINED", "STATED")
 FLOORS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 
@@ -41,15 +44,14 @@ def main() -> None:
     for name, design in ways.items():
         print(name, "calibration error on the other half:", round(crossed(design, truth), 4))
         _show(sigmoid(design @ weights), records)
+    print("worth of a confidence: slope {:.2f}, offset {:.2f}".format(*worth(records)))
 
 
 def features(record: Mapping[str, Any], *, heard: bool) -> list[float]:
     """The row of a record, in the order of `NAMES`."""
-    readings = [Reading(**reading) for reading in record["readings"]]
-    best = max(readings, key=likelihood)
     declined = is_refusal(record["said"])
     witness = [float(declined), float(not declined)] if heard else [0.0, 0.0]
-    return [1.0, log_odds(best.answerable), *witness]
+    return [1.0, read.log_odds(_best(record).answerable), *witness]
 
 
 def crossed(design: Array, truth: Array) -> float:
@@ -61,6 +63,24 @@ def crossed(design: Array, truth: Array) -> float:
             design[halves != side] @ fit(design[halves == side], truth[halves == side])
         )
     return calibration_error(probability, truth)
+
+
+def worth(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Slope and offset of P(an answer is right) over the log-odds of the confidence that is used now, for questions of
+    which a quarter has no answer.
+    """
+    raw = np.array([read.verdict(_best(record), read.UNHEARD).confidence for record in records])
+    answerable = np.array([record["kind"] == "answerable" for record in records])
+    right = answerable & [found["contains"] or found["f1"] >= RIGHT_F1 for found in (one["reader"] for one in records)]
+    weight = np.where(answerable, 1.0, UNANSWERABLE / (1 - UNANSWERABLE) * answerable.sum() / (~answerable).sum())
+    shown = raw >= read.FLOOR
+    design = np.array([[1.0, read.log_odds(float(one))] for one in raw[shown]])
+    offset, slope = fit(design, right[shown].astype(float), weight=weight[shown])
+    return float(slope), float(offset)
+
+
+def _best(record: Mapping[str, Any]) -> Reading:
+    return max((Reading(**reading) for reading in record["readings"]), key=read.likelihood)
 
 
 def _show(probability: Array, records: Sequence[Mapping[str, Any]]) -> None:

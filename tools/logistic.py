@@ -17,17 +17,17 @@ def sigmoid(x: Array) -> Array:
     return np.asarray((1 + np.tanh(np.asarray(x) / 2)) / 2)
 
 
-def fit(design: Array, truth: Array, ridge: float = 1e-3) -> Array:
+def fit(design: Array, truth: Array, ridge: float = 1e-3, weight: Array | float = 1.0) -> Array:
     """Weights (columns,) that maximise the likelihood of `truth` (rows,) given `design` (rows, columns); Newton steps.
 
-    `ridge` keeps the weights finite where the classes can be told apart without error.
+    `ridge` keeps the weights finite where the classes can be told apart without error. A row counts `weight` times.
     """
     weights = np.zeros(design.shape[1])
     for _ in range(50):
         probability = sigmoid(design @ weights)
-        slope = design.T @ (truth - probability) - ridge * weights
-        curvature = (design * (probability * (1 - probability))[:, None]).T @ design + ridge * np.eye(len(weights))
-        weights = weights + np.linalg.solve(curvature, slope)
+        slope = design.T @ (weight * (truth - probability)) - ridge * weights
+        curvature = (design * (weight * probability * (1 - probability))[:, None]).T @ design
+        weights = weights + np.linalg.solve(curvature + ridge * np.eye(len(weights)), slope)
     return weights
 
 

@@ -112,11 +112,11 @@ def _ask(cases: list[Case], assistant: Assistant) -> tuple[list[Asked], Basis]:
 
 def _fit(asked: list[Asked], basis: Basis, assistant: Assistant, risk: float | None) -> tuple[Fit, Calibration]:
     from edgeai.evaluation.calibration import fit
-    from edgeai.grounding.calibrated import Calibration
+    from edgeai.grounding.calibrated import SHIPPED, Calibration
     from edgeai.grounding.check import ANSWERABLE_FLOOR
-    from edgeai.grounding.read import FLOOR
 
-    fitted = fit([one.trial for one in asked], FLOOR if basis == "reader" else ANSWERABLE_FLOOR, risk)
+    general = SHIPPED if basis == "reader" else Calibration(floor=ANSWERABLE_FLOOR)
+    fitted = fit([one.trial for one in asked], general, risk)
     embedder, reader = assistant.judges()
     made = datetime.now(UTC).isoformat(timespec="seconds")
     model = assistant.settings.model

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edgeai.bootstrap import Values
 from edgeai.errors import UsageProblem
 from edgeai.evaluation.metrics import expected_calibration_error, risk_coverage
+from edgeai.grounding.calibrated import Calibration
 from edgeai.grounding.read import FLOOR, log_odds
 
 Flags = npt.NDArray[np.bool_]
@@ -57,7 +58,7 @@ class Fit:
     floor: float
     risk: float | None  # share wrong that was allowed
     trials: int
-    before: Operation  # uncalibrated, at the general floor
+    before: Operation  # with the general calibration
     after: Operation  # cross-validated
     curve: tuple[tuple[float, float, float], ...]  # (coverage, risk, raw confidence), coverage rising
 
@@ -68,12 +69,11 @@ class Fit:
         return {**asdict(self), "curve": curve}
 
 
-def fit(trials: Sequence[Trial], general: float, risk: float | None = None) -> Fit:
+def fit(trials: Sequence[Trial], general: Calibration, risk: float | None = None) -> Fit:
     """The curve, and the lowest floor at which no more than `risk` of what is answered is wrong.
 
-    With `risk` None an answer is shown where it is right with a probability of at least `read.FLOOR`: what the general
-    floor asks for, now that the confidence is one. `general` is the raw floor in use before. Raises `UsageProblem` for
-    too few answers, or when no floor keeps to the risk.
+    With `risk` None an answer is shown where it is right with a probability of at least `read.FLOOR`. `general` is what
+    was in use before. Raises `UsageProblem` for too few answers, or when no floor keeps to the risk.
     """
     raw, right = columns(trials)
     if len(raw) < LEAST:
@@ -88,7 +88,8 @@ def fit(trials: Sequence[Trial], general: float, risk: float | None = None) -> F
             f"No floor keeps wrong answers at {risk:.0%}: at best {best:.0%} of them are wrong; "
             "allow more with --risk, or see with `edgeai eval FILE` which stage loses the sources."
         )
-    before = _outcome(raw >= general, right, len(trials), expected_calibration_error(raw, right))
+    ece = expected_calibration_error(apply(raw, general.slope, general.offset), right)
+    before = _outcome(raw >= general.floor, right, len(trials), ece)
     after = cross_validate(trials, risk)
     return Fit(slope, offset, floor, risk, len(trials), before, after, _curve(raw, right, len(trials)))
 

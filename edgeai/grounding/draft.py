@@ -17,7 +17,7 @@ from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Generator, Reader
 from edgeai.grounding import check, cite, conflict, read
-from edgeai.grounding.calibrated import Calibration
+from edgeai.grounding.calibrated import SHIPPED, Calibration
 from edgeai.records import (
     Answer,
     Citation,
@@ -307,13 +307,15 @@ class Draft:
         return cosines
 
     def _fitted(self) -> Calibration | None:
-        """The calibration, where it is one of these signals."""
-        return self.calibration if self.calibration and self.calibration.applies(read=bool(self.readings)) else None
+        """The calibration of these signals: of the index, where it has one, else the general one of the reader."""
+        if self.calibration and self.calibration.applies(read=bool(self.readings)):
+            return self.calibration
+        return SHIPPED if self.readings else None
 
     def _verdict(self, witness: float | None) -> Verdict:
-        fitted = self._fitted()
+        fitted = self._fitted() or SHIPPED
         best = self.readings[read.chosen(self.passages, self.readings)]
-        return read.verdict(best, witness, fitted.floor if fitted else read.FLOOR)
+        return read.verdict(best, witness, fitted.floor)
 
     def _support(self, verdict: Verdict, confidence: float) -> Support:
         if verdict.status == "refused":
@@ -335,7 +337,8 @@ class Draft:
         quotes = tuple(replace(one, quote=self._stored(one.path, one.start, one.end, one.quote)) for one in citations)
         passages = (replace(one, text=self._stored(one.path, one.start, one.end, one.text)) for one in self.passages)
         fitted = self._fitted()
-        if fitted and verdict.status != "refused" and verdict.confidence < fitted.floor:
+        strict = fitted is not SHIPPED  # the general floor is about the passages, not about the words
+        if fitted and strict and verdict.status != "refused" and verdict.confidence < fitted.floor:
             return self.refused(replace(verdict, status="refused"), mode)
         confidence = fitted.probability(verdict.confidence) if fitted else verdict.confidence
         return Answer(

@@ -37,7 +37,7 @@ STATED = 0.1  # an answer that they support
 # .562, .536. Put to their own index, 100 questions of squad2 cite the right passage in 93, 98 and 98 cases.
 SPAN_WEIGHT = 0.3
 FLOOR = 0.4  # below, nothing is answered
-WEAK = 2 / 3  # below, an answer is marked: on those questions more than one in three of such answers was wrong
+WEAK = 0.5  # an answer that is likelier wrong than right is marked
 HOPELESS = 0.03  # below, the generator is not asked
 
 # A passage that is likelier than this to hold the answer ends the reading: of 250 questions put to three indexes, 5.1
