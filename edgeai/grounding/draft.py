@@ -38,7 +38,7 @@ from edgeai.scores import contains, normalised
 from edgeai.specs import ChatTemplate, GeneratorSpec
 from edgeai.text.links import inert
 
-PORTION = 2  # passages read at a time, best first
+PORTION = 3  # passages read at a time, best first
 ROW_WORDS = 20  # a longer row of a table is not shown whole
 EXTRA_WORDS = 6  # more than this beside the reader's span may be a claim of its own
 _YES_OR_NO = re.compile(
