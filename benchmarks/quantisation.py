@@ -75,16 +75,14 @@ def speeds(specs: dict[str, GeneratorSpec]) -> dict[str, dict[str, Any]]:
     for _ in range(3):
         for kind, spec in specs.items():
             samples[kind]["load_ms"].append(load_ms(spec))
-    for flash_attention, suffix in ((1, ""), (0, "_no_flash")):
-        llama.FLASH_ATTENTION = flash_attention
-        models = {kind: open_model(spec) for kind, spec in specs.items()}
+    for flash_attention, suffix in ((True, ""), (False, "_no_flash")):
+        models = {kind: open_model(spec, flash_attention) for kind, spec in specs.items()}
         for _ in range(ROUNDS):
             for kind, model in models.items():
                 for name, value in one_round(model).items():
                     samples[kind][f"{name}{suffix}"].append(value)
         for model in models.values():
             model.close()
-    llama.FLASH_ATTENTION = 1
     return {
         kind: {
             name: {"median": round(median(values), 1), "best": round(min(values) if "ms" in name else max(values), 1)}
@@ -94,10 +92,17 @@ def speeds(specs: dict[str, GeneratorSpec]) -> dict[str, dict[str, Any]]:
     }
 
 
-def open_model(spec: GeneratorSpec) -> llama.Llama:
+def open_model(spec: GeneratorSpec, flash_attention: bool = True) -> llama.Llama:
     """The model on the CPU, warmed up."""
     threads = cores.physical_cores()
-    model = llama.Llama(spec.model, spec.template.special_ids, threads=threads, gpu_layers=0, context=1024)
+    model = llama.Llama(
+        spec.model,
+        spec.template.special_ids,
+        threads=threads,
+        gpu_layers=0,
+        context=1024,
+        flash_attention=flash_attention,
+    )
     one_round(model)
     return model
 

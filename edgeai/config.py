@@ -31,6 +31,7 @@ class Settings:
     reader: str = DEFAULT_READER  # catalog name, path of a folder, or "none" to rank and refuse without one
     gpu_layers: str = "auto"  # "auto", "all" or a number
     threads: int = 0  # 0 = physical cores
+    flash_attention: bool = True  # the other way is faster on some processors: `edgeai tune` tries both
     offline: bool = False  # never open the network, not even for the first-use pull
     allow_unverified: bool = False
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeai import __version__, cores
+from edgeai import __version__, cores, pace
+from edgeai.budget import PAIR_OVERHEAD
 from edgeai.config import Settings, data_dir
 from edgeai.errors import EdgeAIError, ModelMissing
 from edgeai.kept import keepalive
@@ -35,6 +36,7 @@ from edgeai.specs import EmbedderSpec
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_SQLITE = (3, 51, 3)  # earlier ones can lose commits when the write-ahead log is reset, sqlite.org/wal.html
+PASSAGE_CHARACTERS = 600  # of a chunk as the chunker makes them
 LOW_SPACE = 1_000_000_000  # bytes: the default models and a mid-sized index
 SMOKE_CONTEXT, SMOKE_TOKENS = 512, 8
 
@@ -101,6 +103,7 @@ def diagnose(settings: Settings) -> tuple[Check, ...]:
         _attempt("llama.cpp", check_llama, required=False),
         _attempt("CPU features", lambda: check_cpu_features(cpu_features(), compiled_features()), required=False),
         check_threads(settings),
+        check_pace(settings),
         _attempt("GPU", check_gpu, required=False),
         check_writable(home),
         check_private(home),
@@ -242,6 +245,17 @@ def check_threads(settings: Settings) -> Check:
     ok = threads <= available
     fix = "" if ok else f"set threads to {cores.physical_cores()} or leave it out"
     return Check("threads", ok, f"{threads} on {available} CPUs", fix, required=False)
+
+
+def check_pace(settings: Settings) -> Check:
+    """How fast answers are computed here, as far as it is known: budgets are planned with it."""
+    costs = pace.known(pace.key(settings))
+    if costs is None:
+        return Check("pace", True, "not known yet; `edgeai tune` measures it, and every answer does", required=False)
+    prefill, read = costs.rates.prefill.mean, costs.rates.read.mean
+    passage = read * (PASSAGE_CHARACTERS + PAIR_OVERHEAD)
+    detail = f"{1000 / prefill:.0f} tokens of a prompt a second, {passage:.0f} ms to read a passage, as measured here"
+    return Check("pace", True, detail, required=False)
 
 
 def check_gpu() -> Check:

@@ -153,6 +153,7 @@ class Models:
             threads=self.settings.threads or None,
             gpu_layers=self.settings.gpu_layers,
             context=self.settings.context,
+            flash_attention=self.settings.flash_attention,
         )
         if self.settings.adapter:
             try:

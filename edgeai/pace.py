@@ -18,15 +18,20 @@ KEPT = 8  # combinations of models and threads
 
 def key(settings: Settings) -> str:
     """Whatever the speed of an answer depends on, besides the machine."""
-    deciding = ("model", "reader", "threads", "gpu_layers")
+    deciding = ("model", "reader", "threads", "gpu_layers", "flash_attention")
     return " ".join(f"{name}={getattr(settings, name)}" for name in deciding)
 
 
 def load(key: str) -> Costs:
     """The costs noted under this key, which names whatever they depend on; general ones where there are none."""
+    return known(key) or Costs()
+
+
+def known(key: str) -> Costs | None:
+    """The costs noted under this key, None where there are none."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return Costs.from_dict(_read()[key])
-    return Costs()
+    return None
 
 
 def save(key: str, costs: Costs) -> None:

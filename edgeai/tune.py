@@ -6,6 +6,7 @@ programs answers take longer, and the rates that are learnt from real answers fo
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -37,12 +38,15 @@ SENTENCE = (
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What one generator does here with so many threads; `tokens` is what fits of passages besides the question."""
+    """What one generator does here; `tokens` is what fits of passages besides the question."""
 
     model: str
+    weights: float  # how many it has
     threads: int
+    flash_attention: bool
     rates: Rates
     tokens: int
+    measured: bool = True  # False where it is not installed, and judged by one that is
 
     @property
     def meets(self) -> bool:
@@ -84,12 +88,33 @@ def measure_generator(generator: Generator) -> tuple[float, float]:
     return statistics.median(prefill[1:]), statistics.median(forward or [0.0])
 
 
-def tuned(generator: Generator, threads: int, read: float, budget_ms: float) -> Tuned:
-    """One generator measured, with what a budget leaves it after retrieval and `PAIRS` passages read."""
+def measured_rates(generator: Generator, read: float) -> Rates:
+    """The rates of a generator beside a reader that takes `read` ms a character, 0 for none."""
     prefill, forward = measure_generator(generator)
     rates = replace(Rates(), prefill=_rate(prefill), **({"forward": _rate(forward)} if forward else {}))
-    rates = replace(rates, read=_rate(read)) if read else rates
-    return Tuned(generator.spec.name, threads, rates, room(rates, budget_ms))
+    return replace(rates, read=_rate(read)) if read else rates
+
+
+def estimated(model: str, weights: float, like: Tuned, budget_ms: float) -> Tuned:
+    """A model that is not installed, as if each weight cost what those of `like` do.
+
+    Prompts are bound by arithmetic, two operations a weight and token; answers by the bytes of all weights a token.
+    Other types of weights, and a share of them in the vocabulary, make that rough.
+    """
+    ratio = weights / like.weights
+    slower = replace(like.rates, prefill=_times(like.rates.prefill, ratio), forward=_times(like.rates.forward, ratio))
+    return Tuned(model, weights, like.threads, like.flash_attention, slower, room(slower, budget_ms), measured=False)
+
+
+def count_weights(parameters: str) -> float:
+    """The number behind "135M" or "1.7B"; 0 for anything else."""
+    found = re.fullmatch(r"([\d.]+)\s*([MB])", parameters.strip())
+    return float(found.group(1)) * {"M": 1e6, "B": 1e9}[found.group(2)] if found else 0.0
+
+
+def largest(tuned: Sequence[Tuned]) -> Tuned | None:
+    """The largest model that has time for an answer, the first of equals; None when none has."""
+    return max((one for one in tuned if one.meets), key=lambda one: one.weights, default=None)
 
 
 def room(rates: Rates, budget_ms: float) -> int:
@@ -100,13 +125,17 @@ def room(rates: Rates, budget_ms: float) -> int:
 
 
 def best(measured: Sequence[Tuned]) -> Tuned:
-    """Of one model with several numbers of threads, the fastest at prompts."""
+    """Of one model computed in several ways, the fastest at prompts."""
     return min(measured, key=lambda one: one.rates.prefill.mean)
 
 
 def thread_counts(physical: int, logical: int) -> Iterator[int]:
     """Numbers of threads worth trying: one, half the cores, all cores, and all that the CPU shows."""
     yield from sorted({1, max(1, physical // 2), physical, logical})
+
+
+def _times(rate: Rate, factor: float) -> Rate:
+    return Rate(rate.mean * factor, rate.deviation * factor)
 
 
 def _rate(mean: float) -> Rate:

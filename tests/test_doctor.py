@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 from toy_reader import write_reader
 
-from edgeai import doctor
+from edgeai import doctor, pace
+from edgeai.budget import Costs, Rate, Rates
 from edgeai.cli import main
 from edgeai.config import Settings
 from edgeai.doctor import Check
@@ -101,6 +102,14 @@ def test_this_build_is_compared_with_this_cpu():
 def test_more_threads_than_cpus_is_a_warning():
     assert doctor.check_threads(Settings()).ok
     assert not doctor.check_threads(Settings(threads=512)).ok
+
+
+def test_what_answers_cost_here_is_told_once_it_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEAI_HOME", str(tmp_path))
+    assert "edgeai tune" in doctor.check_pace(Settings()).detail
+    pace.save(pace.key(Settings()), Costs(Rates(read=Rate(0.05, 0), prefill=Rate(2.0, 0))))
+    assert doctor.check_pace(Settings()).detail.startswith("500 tokens of a prompt a second, 36 ms")
+    assert "edgeai tune" in doctor.check_pace(Settings(flash_attention=False)).detail
 
 
 def test_a_data_directory_that_is_a_file_is_a_failure(tmp_path):

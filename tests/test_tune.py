@@ -22,13 +22,32 @@ from edgeai.onnx.reader import OnnxReader
 def test_a_generator_is_measured_with_prompts_it_has_not_seen(tmp_path):
     spec = replace(write_tiny_gguf(tmp_path / "tiny.gguf"), independent=True)
     generator = LlamaGenerator(spec, threads=1, context=1024)
-    found = tune.tuned(generator, 1, 0.01, 300)
+    found = tune.measured_rates(generator, 0.01)
     generator.close()
-    assert found.model == spec.name
-    assert found.rates.prefill.mean > 0
-    assert found.rates.forward.mean > 0
-    assert found.rates.read.mean == 0.01
-    assert found.meets
+    assert found.prefill.mean > 0
+    assert found.forward.mean > 0
+    assert found.read.mean == 0.01
+    assert tune.room(found, 300) > 0
+
+
+@pytest.mark.parametrize(("text", "count"), [("135M", 135e6), ("1.7B", 1.7e9), ("0.6 B", 0.6e9), ("", 0), ("many", 0)])
+def test_a_number_of_weights_is_read_as_the_catalog_writes_it(text, count):
+    assert tune.count_weights(text) == count
+
+
+def measured(model: str, weights: float, prefill: float) -> tune.Tuned:
+    rates = Rates(Rate(0.02, 0), Rate(prefill, 0), Rate(8, 0))
+    return tune.Tuned(model, weights, 2, True, rates, tune.room(rates, 300))
+
+
+def test_of_models_that_have_time_the_largest_is_chosen_and_others_are_judged_by_their_size():
+    small = measured("small", 1e8, 0.5)
+    double, huge = (tune.estimated(name, weights, small, 300) for name, weights in (("double", 2e8), ("huge", 1e11)))
+    assert double.rates.prefill.mean == pytest.approx(1.0)
+    assert double.rates.read == small.rates.read  # the reader stays
+    assert (small.meets, double.meets, huge.meets) == (True, True, False)
+    assert tune.largest([small, double, huge]) == double
+    assert tune.largest([huge]) is None
 
 
 def test_a_reader_is_measured_by_the_character(tmp_path):

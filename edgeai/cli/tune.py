@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,10 +11,12 @@ import click
 from edgeai.cli.options import parse_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edgeai.config import Settings
+    from edgeai.llm.generate import LlamaGenerator
     from edgeai.registry import Registry
+    from edgeai.registry.catalog import Entry
     from edgeai.tune import Tuned
 
 
@@ -21,15 +24,16 @@ if TYPE_CHECKING:
 @click.option("--budget", metavar="MS", default="300", show_default=True, help="Time budget per answer in ms.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tune_command(budget: str, as_json: bool) -> None:
-    """Measure reading and generating with every installed generator, and with different numbers of threads.
+    """Measure reading and generating with every installed generator: with different numbers of threads, and with the
+    best of these also without flash attention. What the others of the catalog would do is estimated by their size.
 
     Takes about ten seconds a model. What is learnt about the default model is kept, so that the first answers are
     planned with it. "fits" is how many tokens of passages nobody asked about before there is time for: a sentence takes
     about 40, a passage 160; passages that were shown before take none.
 
     \b
-    --json prints a list of {"model", "threads", "rates", "tokens", "best"}; rates are ms per character read, per token
-    of a prompt and per forward.
+    --json prints a list of {"model", "weights", "threads", "flash_attention", "rates", "tokens", "measured", "best"};
+    rates are ms per character read, per token of a prompt and per forward.
     """
     from edgeai.cli import console
     from edgeai.config import load_settings
@@ -40,32 +44,70 @@ def tune_command(budget: str, as_json: bool) -> None:
     measured = list(_measure(settings, registry, limit))
     if not measured:
         console.notice("No generator is installed; run `edgeai models pull`.")
+    found = measured + list(_estimate(registry, measured, limit))
     if as_json:
-        console.print_json([asdict(one) | {"best": _is_best(one, measured)} for one in measured])
+        console.print_json([asdict(one) | {"best": _is_best(one, found)} for one in found])
         return
-    _show(measured, limit)
+    _show(found, limit)
 
 
 def _measure(settings: Settings, registry: Registry, limit: float) -> Iterator[Tuned]:
-    from edgeai import pace, tune
-    from edgeai.budget import Costs
+    """Every installed generator, in several ways."""
+    from edgeai import tune
     from edgeai.cores import physical_cores
     from edgeai.llm.generate import LlamaGenerator
     from edgeai.onnx.onnxfile import available_cpus
 
     read = _reading(settings, registry)
     for entry in registry.entries("generator"):
-        if not registry.installed(entry.name):
-            continue
-        tried = []
-        for threads in tune.thread_counts(physical_cores(), available_cpus()):
-            generator = LlamaGenerator(registry.generator(entry.name), threads=threads, context=settings.context)
-            tried.append(tune.tuned(generator, threads, read, limit))
-            generator.close()
-        yield from tried
-        if entry.name == settings.model and not settings.threads:
-            own = next(one for one in tried if one.threads == physical_cores())
-            pace.save(pace.key(settings), Costs(own.rates))
+        if registry.installed(entry.name):
+            open_ = partial(LlamaGenerator, registry.generator(entry.name), context=settings.context)
+            run = partial(_tuned, entry, open_, read, limit)
+            tried = [run(threads, True) for threads in tune.thread_counts(physical_cores(), available_cpus())]
+            tried.append(run(tune.best(tried).threads, False))
+            yield from tried
+            _keep(settings, entry.name, tried)
+
+
+def _tuned(entry: Entry, open_: Callable[..., LlamaGenerator], read: float, limit: float, *way: Any) -> Tuned:
+    """One generator with a number of threads, and with flash attention or without."""
+    from edgeai import tune
+
+    threads, flash_attention = way
+    generator = open_(threads=threads, flash_attention=flash_attention)
+    try:
+        rates = tune.measured_rates(generator, read)
+    finally:
+        generator.close()
+    weights = tune.count_weights(entry.parameters)
+    return tune.Tuned(entry.name, weights, threads, flash_attention, rates, tune.room(rates, limit))
+
+
+def _keep(settings: Settings, model: str, tried: list[Tuned]) -> None:
+    """Note what was learnt about the way in which answers are computed."""
+    from edgeai import pace
+    from edgeai.budget import Costs
+    from edgeai.cores import physical_cores
+
+    own = (settings.threads or physical_cores(), settings.flash_attention)
+    for one in tried:
+        if model == settings.model and (one.threads, one.flash_attention) == own:
+            pace.save(pace.key(settings), Costs(one.rates))
+
+
+def _estimate(registry: Registry, measured: list[Tuned], limit: float) -> Iterator[Tuned]:
+    """The other generators of the catalog, by the largest that was measured."""
+    from edgeai import tune
+
+    known = [one for one in measured if one.weights]
+    if not known:
+        return
+    size = max(one.weights for one in known)
+    like = tune.best([one for one in known if one.weights == size])
+    for entry in registry.entries("generator"):
+        weights = tune.count_weights(entry.parameters)
+        if weights and entry.name not in {one.model for one in measured}:
+            yield tune.estimated(entry.name, weights, like, limit)
 
 
 def _reading(settings: Settings, registry: Registry) -> float:
@@ -92,24 +134,31 @@ def _is_best(one: Tuned, measured: list[Tuned]) -> bool:
     return one == best([other for other in measured if other.model == one.model])
 
 
-def _show(measured: list[Tuned], limit: float) -> None:
+def _show(found: list[Tuned], limit: float) -> None:
     from rich.table import Table
 
     from edgeai.cli import console
-    from edgeai.tune import PAIRS
+    from edgeai.tune import PAIRS, largest
 
-    if not measured:
+    if not found:
         return
     table: Any = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("model", "threads", "prompt tok/s", "ms/forward", f"fits {limit:g} ms"):
+    for name in ("model", "threads", "flash attention", "prompt tok/s", "ms/forward", f"fits {limit:g} ms"):
         table.add_column(name, justify="left" if name == "model" else "right")
-    for one in measured:
-        style = "bold" if _is_best(one, measured) else ""
-        fits = f"{one.tokens} tokens" if one.tokens else "-"
-        speeds = (f"{1000 / one.rates.prefill.mean:.0f}", f"{one.rates.forward.mean:.1f}")
-        table.add_row(one.model, str(one.threads), *speeds, fits, style=style)
+    for one in found:
+        style = "bold" if one.measured and _is_best(one, found) else ""
+        way = (str(one.threads), "on" if one.flash_attention else "off") if one.measured else ("not installed", "")
+        about = "" if one.measured else "about "
+        speeds = (f"{about}{1000 / one.rates.prefill.mean:.0f}", f"{about}{one.rates.forward.mean:.1f}")
+        table.add_row(one.model, *way, *speeds, f"{one.tokens} tokens" if one.tokens else "-", style=style)
     console.out().print(table)
     console.aside(
-        f"Reading a passage of 600 characters takes {720 * measured[0].rates.read.mean:.0f} ms; "
+        f"Reading a passage of 600 characters takes {720 * found[0].rates.read.mean:.0f} ms; "
         f"{PAIRS} are read before the prompt is written."
+    )
+    chosen = largest(found)
+    console.aside(
+        f"{chosen.model} is the largest that has time for an answer in its own words within {limit:g} ms."
+        if chosen
+        else f"Within {limit:g} ms none has time for an answer in its own words; what the reader finds is quoted."
     )

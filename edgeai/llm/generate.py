@@ -45,7 +45,8 @@ _LATE = Piece("")  # stands for the deadline in a stream of pieces
 class LlamaGenerator:
     """A GGUF model, loading in the background from construction on; implements `engines.Generator`.
 
-    `threads` None means one per physical core; `gpu_layers` is "auto" (all when the build can), "all" or a number.
+    `threads` None means one per physical core; `gpu_layers` is "auto" (all when the build can), "all" or a number;
+    `flash_attention` says which of llama.cpp's two ways to compute attention is taken.
     Whatever is wrong with the model file (`ModelMissing`, `ModelRejected`) is raised by the first call that needs it.
     All methods may be called from any thread and are served one after another.
     Raises `EngineMissing` when llama-cpp-python is not installed and `UsageProblem` for a wrong argument.
@@ -58,12 +59,22 @@ class LlamaGenerator:
         threads: int | None = None,
         gpu_layers: int | str = "auto",
         context: int = 2048,
+        flash_attention: bool = True,
     ) -> None:
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineMissing("llama.cpp is not installed; install it with `pip install llama-cpp-python`.")
         self.spec = spec
         self._layers = _parse_layers(gpu_layers)
-        load = partial(_load, spec, threads or physical_cores(), self._layers, min(context, spec.context))
+        open_ = partial(
+            Llama,
+            spec.model,
+            spec.template.special_ids,
+            threads=threads or physical_cores(),
+            context=min(context, spec.context),
+            sequences=SEQUENCES if spec.independent else 1,
+            flash_attention=flash_attention,
+        )
+        load = partial(_load, open_, Independent if spec.independent else Sequential, self._layers)
         self._worker = _Worker(load)
         # Runs when the object is collected or the interpreter exits; must not hold a reference to the object.
         self._finalizer = weakref.finalize(self, self._worker.stop)
@@ -229,12 +240,9 @@ class _Worker:
                 self._running = None
 
 
-def _load(spec: GeneratorSpec, threads: int, layers: int | None, context: int) -> Residence:
+def _load(open_: Callable[..., Llama], residence: Callable[[Llama], Residence], layers: int | None) -> Residence:
     """Load with all layers on the GPU if `layers` is None and the build can; on the CPU if that fails."""
-    sequences = SEQUENCES if spec.independent else 1
-    open_ = partial(Llama, spec.model, spec.template.special_ids, threads=threads, context=context, sequences=sequences)
     attempts = [layers] if layers is not None else [-1, 0] if library().llama_supports_gpu_offload() else [0]
-    residence = Independent if spec.independent else Sequential
     for attempt in attempts[:-1]:
         try:
             return residence(open_(gpu_layers=attempt))
