@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from edgeai.budget import (
     CHECKED_TOKENS,
@@ -36,14 +37,20 @@ SENTENCE = (
 )
 
 
+class Way(NamedTuple):
+    """How a generator may be computed."""
+
+    threads: int
+    flash_attention: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """What one generator does here; `tokens` is what fits of passages besides the question."""
 
     model: str
     weights: float  # how many it has
-    threads: int
-    flash_attention: bool
+    way: Way
     rates: Rates
     tokens: int
     measured: bool = True  # False where it is not installed, and judged by one that is
@@ -103,7 +110,7 @@ def estimated(model: str, weights: float, like: Tuned, budget_ms: float) -> Tune
     """
     ratio = weights / like.weights
     slower = replace(like.rates, prefill=_times(like.rates.prefill, ratio), forward=_times(like.rates.forward, ratio))
-    return Tuned(model, weights, like.threads, like.flash_attention, slower, room(slower, budget_ms), measured=False)
+    return Tuned(model, weights, like.way, slower, room(slower, budget_ms), measured=False)
 
 
 def count_weights(parameters: str) -> float:

@@ -37,7 +37,7 @@ def test_a_number_of_weights_is_read_as_the_catalog_writes_it(text, count):
 
 def measured(model: str, weights: float, prefill: float) -> tune.Tuned:
     rates = Rates(Rate(0.02, 0), Rate(prefill, 0), Rate(8, 0))
-    return tune.Tuned(model, weights, 2, True, rates, tune.room(rates, 300))
+    return tune.Tuned(model, weights, tune.Way(2, flash_attention=True), rates, tune.room(rates, 300))
 
 
 def test_of_models_that_have_time_the_largest_is_chosen_and_others_are_judged_by_their_size():

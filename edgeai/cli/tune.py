@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeai.llm.generate import LlamaGenerator
     from edgeai.registry import Registry
     from edgeai.registry.catalog import Entry
-    from edgeai.tune import Tuned
+    from edgeai.tune import Tuned, Way
 
 
 @click.command("tune", short_help="Measure this machine, and what a time budget buys on it.")
@@ -46,7 +46,7 @@ def tune_command(budget: str, as_json: bool) -> None:
         console.notice("No generator is installed; run `edgeai models pull`.")
     found = measured + list(_estimate(registry, measured, limit))
     if as_json:
-        console.print_json([asdict(one) | {"best": _is_best(one, found)} for one in found])
+        console.print_json([_plain(one) | {"best": _is_best(one, found)} for one in found])
         return
     _show(found, limit)
 
@@ -63,24 +63,24 @@ def _measure(settings: Settings, registry: Registry, limit: float) -> Iterator[T
         if registry.installed(entry.name):
             open_ = partial(LlamaGenerator, registry.generator(entry.name), context=settings.context)
             run = partial(_tuned, entry, open_, read, limit)
-            tried = [run(threads, True) for threads in tune.thread_counts(physical_cores(), available_cpus())]
-            tried.append(run(tune.best(tried).threads, False))
+            counts = tune.thread_counts(physical_cores(), available_cpus())
+            tried = [run(tune.Way(threads, flash_attention=True)) for threads in counts]
+            tried.append(run(tune.best(tried).way._replace(flash_attention=False)))
             yield from tried
             _keep(settings, entry.name, tried)
 
 
-def _tuned(entry: Entry, open_: Callable[..., LlamaGenerator], read: float, limit: float, *way: Any) -> Tuned:
-    """One generator with a number of threads, and with flash attention or without."""
+def _tuned(entry: Entry, open_: Callable[..., LlamaGenerator], read: float, limit: float, way: Way) -> Tuned:
+    """One generator, computed in one way."""
     from edgeai import tune
 
-    threads, flash_attention = way
-    generator = open_(threads=threads, flash_attention=flash_attention)
+    generator = open_(threads=way.threads, flash_attention=way.flash_attention)
     try:
         rates = tune.measured_rates(generator, read)
     finally:
         generator.close()
     weights = tune.count_weights(entry.parameters)
-    return tune.Tuned(entry.name, weights, threads, flash_attention, rates, tune.room(rates, limit))
+    return tune.Tuned(entry.name, weights, way, rates, tune.room(rates, limit))
 
 
 def _keep(settings: Settings, model: str, tried: list[Tuned]) -> None:
@@ -88,10 +88,11 @@ def _keep(settings: Settings, model: str, tried: list[Tuned]) -> None:
     from edgeai import pace
     from edgeai.budget import Costs
     from edgeai.cores import physical_cores
+    from edgeai.tune import Way
 
-    own = (settings.threads or physical_cores(), settings.flash_attention)
+    own = Way(settings.threads or physical_cores(), settings.flash_attention)
     for one in tried:
-        if model == settings.model and (one.threads, one.flash_attention) == own:
+        if model == settings.model and one.way == own:
             pace.save(pace.key(settings), Costs(one.rates))
 
 
@@ -128,6 +129,12 @@ def _reading(settings: Settings, registry: Registry) -> float:
         reader.close()
 
 
+def _plain(one: Tuned) -> dict[str, Any]:
+    values = asdict(one)
+    del values["way"]
+    return {**values, **one.way._asdict()}
+
+
 def _is_best(one: Tuned, measured: list[Tuned]) -> bool:
     from edgeai.tune import best
 
@@ -147,7 +154,11 @@ def _show(found: list[Tuned], limit: float) -> None:
         table.add_column(name, justify="left" if name == "model" else "right")
     for one in found:
         style = "bold" if one.measured and _is_best(one, found) else ""
-        way = (str(one.threads), "on" if one.flash_attention else "off") if one.measured else ("not installed", "")
+        way = (
+            (str(one.way.threads), "on" if one.way.flash_attention else "off")
+            if one.measured
+            else ("not installed", "")
+        )
         about = "" if one.measured else "about "
         speeds = (f"{about}{1000 / one.rates.prefill.mean:.0f}", f"{about}{one.rates.forward.mean:.1f}")
         table.add_row(one.model, *way, *speeds, f"{one.tokens} tokens" if one.tokens else "-", style=style)
