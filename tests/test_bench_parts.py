@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
@@ -344,3 +346,12 @@ def test_the_terminal_shows_every_part(capsys):
     bench_view.console.out.cache_clear()
     for words in ("ms, warm", "ms, cold", "ms, plain stack", "no difference", "J an answer", "Budget of 300 ms"):
         assert words in shown
+
+
+def test_peers_share_the_figures_without_what_edgeai_installs():
+    missing = ("apsw", "sqlite_vec", "onnxruntime", "tokenizers", "llama_cpp", "click", "rich", "platformdirs")
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({missing}))"
+    harness = Path(__file__).parents[1] / "benchmarks" / "peers"
+    program = f"{blocked}; sys.path.insert(0, {str(harness)!r}); import harness; print(harness.read_questions(['Who?']))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "['Who?']\n", done.stderr

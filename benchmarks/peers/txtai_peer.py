@@ -1,6 +1,6 @@
 """txtai (https://github.com/neuml/txtai): its RAG pipeline over a keyword index, the same GGUF through its llama.cpp.
 
-Not run by us yet: written after its source (9.14). BM25 instead of its default of dense vectors, because that one takes
+Run with 9.14 (benchmarks/LOG.md). BM25 instead of its default of dense vectors, because that one takes
 its model from a hub; this spares it the embedding of the question. Everything else is its default: three paragraphs of
 context, one thread for every second CPU, the chat template inside the model file. Floor: like every stack that computes
 its prompt anew, prefill of about 2 x parameters x prompt tokens FLOPs, and the weights read once for every token.

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from edgeai.errors import NothingToIndex, UsageProblem
 from edgeai.records import Chunk
-from edgeai.store import Store
 from edgeai.text.sentences import sentences
 from edgeai.text.terms import query_terms
+
+if TYPE_CHECKING:
+    from edgeai.store import Store
 
 QUESTION_TERMS = 3
 MOST_SENTENCES = 8  # tried per chunk before an index counts as too small
