@@ -352,6 +352,6 @@ def test_peers_share_the_figures_without_what_edgeai_installs():
     missing = ("apsw", "sqlite_vec", "onnxruntime", "tokenizers", "llama_cpp", "click", "rich", "platformdirs")
     blocked = f"import sys; sys.modules.update(dict.fromkeys({missing}))"
     harness = Path(__file__).parents[1] / "benchmarks" / "peers"
-    program = f"{blocked}; sys.path.insert(0, {str(harness)!r}); import harness; print(harness.read_questions(['Who?']))"
+    program = f"{blocked}; sys.path.insert(0, {str(harness)!r}); from harness import *; print(read_questions(['Who?']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout == "['Who?']\n", done.stderr
