@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from edgeai import expand, followup, prompt, retrieve, shorten
-from edgeai.budget import SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
+from edgeai.budget import ATTENDED, SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Reader
 from edgeai.engines import Generator as TextGenerator
@@ -177,11 +177,15 @@ def _request(
     rest = sum(
         prompt.tokens_of(segment, generator.count_tokens) for segment in bare.segments if segment.role != "prefix"
     )
-    numbered_ = not generator.spec.independent
+
+    def cost(passage: Passage) -> float:
+        text = prompt.passage_text(passage, numbered=not generator.spec.independent)
+        return generator.missing([text])[0] or ATTENDED * generator.count_tokens(text)
+
     shown, cut = shorten.fit(
         draft.passages,
         draft.readings,
-        lambda passage: generator.missing([prompt.passage_text(passage, numbered=numbered_)])[0],
+        cost,
         draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
     )
     request = draft.lay_out(shown, generator, settings, history) if shown else None

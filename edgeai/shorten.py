@@ -20,7 +20,7 @@ LUXURY = 0.5
 
 
 def fit(
-    passages: Sequence[Passage], readings: Sequence[Reading], cost: Callable[[Passage], int], room: float
+    passages: Sequence[Passage], readings: Sequence[Reading], cost: Callable[[Passage], float], room: float
 ) -> tuple[tuple[Passage, ...], tuple[str, ...]]:
     """The passages that `room` tokens suffice for, in their order, and what had to be done to them.
 

@@ -9,6 +9,7 @@ import pytest
 
 from edgeai import prompt
 from edgeai.budget import (
+    ATTENDED,
     CHECKED_TOKENS,
     FINISH_MS,
     FORWARD_OVERHEAD,
@@ -152,6 +153,15 @@ def test_an_answer_cut_off_by_the_clock_is_the_readers():
     one = draft()
     given = one.generated([Piece("A double"), Piece("", "cancelled")], one.passages, one.outlook(), SPEC, one.began)
     assert (given.mode, given.text, given.degraded) == ("extractive", "84 euros [1]", ("out of time",))
+
+
+def test_resident_tokens_count_a_little_in_what_a_prompt_has_cost():
+    costs = Costs(Rates(prefill=Rate(1.0, 0.0)))
+    one = replace(draft(), budget=Budget(None, time.perf_counter(), costs))
+    took_ms = 2.0 * (50 + ATTENDED * 100 + FORWARD_OVERHEAD)  # two milliseconds a token
+    last = Piece("", "stop", prompt_tokens=150, cached_tokens=100, output_tokens=3, prefill_ms=took_ms)
+    one.generated([Piece("84 euros"), last], one.passages, one.outlook(), SPEC, one.began)
+    assert costs.rates.prefill.mean == pytest.approx(Rate(1.0, 0.0).updated(2.0).mean)
 
 
 class Judgements:

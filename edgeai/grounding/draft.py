@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edgeai import prompt
-from edgeai.budget import FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
+from edgeai.budget import ATTENDED, FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Generator, Reader
 from edgeai.grounding import check, cite, conflict, read
@@ -188,7 +188,8 @@ class Draft:
     ) -> Answer:
         """The model's words when they can be believed, else what the passages say in their own words, else neither."""
         last = pieces[-1]
-        computed = last.prompt_tokens - last.cached_tokens + FORWARD_OVERHEAD
+        new = last.prompt_tokens - last.cached_tokens
+        computed = round(new + ATTENDED * last.cached_tokens) + FORWARD_OVERHEAD
         if last.finish == "cancelled" and not last.output_tokens:
             self.budget.costs.missed(computed, last.prefill_ms)
         else:
