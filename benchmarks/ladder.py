@@ -106,6 +106,7 @@ def _figures(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Any]
         "p50": round(times.p50.value, 1),
         "p95": round(times.p95.value, 1),
         "interval": [round(times.p95.low, 1), round(times.p95.high, 1)],
+        "retrieval_p95": round(spread([one.timings.embed + one.timings.search for one in answers]).p95.value, 1),
         "first_token_p95": round(spread([answer.timings.first_token for answer in answers]).p95.value, 1),
         "generated": _share(answer.mode == "generated" for answer in shown),
         "asked": _share(bool(answer.tokens) for answer in shown),

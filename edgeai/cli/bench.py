@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from edgeai.cli.options import index_options, model_options, open_assistant
+from edgeai.cli.options import index_options, model_options
 from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -88,13 +88,10 @@ def bench_command(
     from edgeai import bench
     from edgeai.bench.compare import read_baseline, with_baseline
     from edgeai.cli import console
-    from edgeai.cli.index import sync_docs
+    from edgeai.cli.index import unlogged_assistant
 
     earlier = read_baseline(baseline.read()) if baseline else None
-    docs = flags["docs"]
-    with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
-        sync_docs(assistant, docs)
-        assistant.reconfigure(log_questions=False)
+    with unlogged_assistant(flags) as assistant:
         assistant.warm()
         asked = _questions(questions, assistant, (cold or 0) + warmup + number)
         fresh, asked = asked[: cold or 0], asked[cold or 0 :]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from edgeai.cli.options import index_options, model_options, open_assistant
+from edgeai.cli.options import index_options, model_options
 from edgeai.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -63,41 +63,38 @@ def eval_command(
     when the interval of its difference (paired bootstrap, 5 % error shared among all figures) excludes 0.
 
     --calibrate asks everything with nothing withheld, some of it with the documents of the answer left out, and keeps
-    in the index what a confidence is worth and from which one on to answer: where the chance to be right is what the
-    general floor asks for, or, with --risk, such that no larger share is wrong. --drift needs log_questions = true.
+    in the index what a confidence is worth and from which one on to answer: where the chance to be right is at least
+    0.4, or, with --risk, such that no larger share is wrong. --drift needs log_questions = true.
     """
-    from edgeai.cli import console
-    from edgeai.cli.calibrate import calibrate as fit
-    from edgeai.cli.calibrate import forget, show_drift
-    from edgeai.cli.index import sync_docs
+    from edgeai.cli import calibrate as calibration
+    from edgeai.cli.index import unlogged_assistant
 
     _check_modes(file, make, calibrate, forget_calibration, drift)
     _check_flags(make, out, baseline, gate, calibrate, risk)
-    docs = flags["docs"]
-    with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
-        sync_docs(assistant, docs)
-        assistant.reconfigure(log_questions=False)
+    with unlogged_assistant(flags) as assistant:
         if make is not None and out is not None:
             _draft(assistant, make, out)
         elif calibrate:
-            fit(file, assistant, risk, html, as_json)
+            calibration.calibrate(file, assistant, risk, html, as_json)
         elif forget_calibration:
-            forget(assistant)
+            calibration.forget(assistant)
         elif drift:
-            show_drift(assistant, as_json)
+            calibration.show_drift(assistant, as_json)
         if file is None or calibrate:
             return
         run, number, comparison = _evaluate(file, assistant, runs or runs_file(), baseline)
-    for line in assistant.notices:
-        console.notice(line)
-    _report(run, number, comparison, as_json, html)
+    _report(run, number, comparison, assistant.notices, as_json=as_json, html=html)
     if gate and comparison is not None and comparison.regressions:
         raise SystemExit(GATE_FAILED)
 
 
-def _report(run: Run, number: int, comparison: Comparison | None, as_json: bool, html: Path | None) -> None:
+def _report(
+    run: Run, number: int, comparison: Comparison | None, notices: list[str], *, as_json: bool, html: Path | None
+) -> None:
     from edgeai.cli import console
 
+    for line in notices:
+        console.notice(line)
     if as_json:
         record = run.as_dict() | {"run": number}
         console.print_json(record if comparison is None else {**record, "comparison": comparison.as_dict()})

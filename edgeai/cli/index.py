@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+@contextmanager
+def unlogged_assistant(flags: dict[str, Any]) -> Iterator[Assistant]:
+    """An assistant whose index holds what the flags name, for questions that are no user's and are not logged."""
+    from edgeai.cli import console
+
+    docs = flags["docs"]
+    with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
+        sync_docs(assistant, docs)
+        assistant.reconfigure(log_questions=False)
+        yield assistant
+
+
 def sync_docs(assistant: Assistant, docs: tuple[Path, ...]) -> None:
     """Bring the index of --docs up to date, saying what changed."""
     from edgeai.cli import console
