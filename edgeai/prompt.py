@@ -72,13 +72,14 @@ def build_prompt(
     history: Sequence[Turn] = (),
     numbered: bool = True,
     hint: str = "",
+    favour: float = 0.0,
 ) -> Prompt:
     """Lay out a prompt whose tokens, together with `max_tokens` of answer, fit into `context` tokens.
 
     `count` gives the tokens of one segment's text. What does not fit goes in this order: the oldest turns, then the
     last passages, the last one kept being cut after a sentence. `Prompt.passages` are the passages as shown.
     `numbered` False is for models that were trained on passages without numbers. `hint` is what a reader takes for the
-    answer; it stands below the question.
+    answer; it stands below the question, and `favour` is how much likelier its words are made (`Prompt.favour`).
 
     Raises `UsageProblem` for an empty question and `ContextTooLong` when even the bare question does not fit.
     """
@@ -100,7 +101,7 @@ def build_prompt(
     room -= sum(tokens_of(turn, count) for turn in turns)
     shown = tuple(_first_that_fit(passages, room, lambda passage: count(text_of(passage))))
     texts = (Segment(text_of(passage), "passage") for passage in shown)
-    return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens, _one_line(hint))
+    return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens, _one_line(hint), favour)
 
 
 def tokens_of(segment: Segment, count: Count) -> int:

@@ -227,6 +227,7 @@ class Prompt:
     passages: tuple[Passage, ...]
     max_tokens: int  # length limit of the answer
     hint: str = ""  # the answer to expect: costs nothing if it is wrong, and much time is saved if it is right
+    favour: float = 0.0  # nats added to the log-probability of the hint's next token, as long as the answer follows it
     grammar: str = ""  # what the answer must match, in llama.cpp's notation (GBNF), a text of JSON or a choice
     closing: int = 0  # of `max_tokens`, kept for bringing that to an end
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_gguf import TEMPLATE, write_tiny_gguf
 
-from edgeai.llm.generate import _greedy
+from edgeai.llm.greedy import greedy
 from edgeai.llm.llama import Llama
 from edgeai.llm.residence import SEQUENCES, Independent, Parts, Sequential
 from edgeai.llm.speculate import COPIED, HINTED, LONGEST, agreed, propose
@@ -68,9 +68,9 @@ def residence(request, spec):
     llama.close()
 
 
-def answer(residence, parts, hint, end):
+def answer(residence, parts, hint, end, favour=0.0):
     residence.reuse(parts)
-    return [token for tokens in _greedy(residence, parts, hint, end) for token in tokens]
+    return [token for tokens in greedy(residence, parts, hint, end, favour=favour) for token in tokens]
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,8 +85,25 @@ def test_no_hint_changes_an_answer(residence, passages, question, hint, limit, r
     assert answer(residence, parts, (*plain[:right], *hint), END) == plain
 
 
+@settings(deadline=None, max_examples=40)
+@given(TOKENS.filter(len), TOKENS.filter(len), st.integers(1, 12), st.floats(0.0, 4.0))
+def test_a_favoured_hint_gives_what_one_token_at_a_time_gives(residence, question, hint, limit, favour):
+    parts = Parts((10, 11, 12), ((20, 21), (22,)), tuple(question), limit)
+    residence.llama.rewinds = False
+    plain = answer(residence, parts, hint, END, favour)
+    residence.llama.rewinds = True
+    assert answer(residence, parts, hint, END, favour) == plain
+
+
+def test_a_hint_favoured_beyond_measure_is_said_and_ended(residence):
+    parts = Parts((10, 11, 12), ((20, 21),), (30, 31), 12)
+    hint = (40, 50, 41)
+    assert answer(residence, parts, hint, END, 1000.0)[:4] == [*hint, END]
+    assert answer(residence, parts, hint, END, 1e-9) == answer(residence, parts, (), END)
+
+
 def test_a_right_hint_saves_all_forwards_but_one(residence):
     parts = Parts((10, 11, 12), ((20, 21),), (30, 31), 12)
     plain = answer(residence, parts, (), END)
     residence.reuse(parts)
-    assert [*_greedy(residence, parts, plain, END)] == [plain]
+    assert [*greedy(residence, parts, plain, END)] == [plain]

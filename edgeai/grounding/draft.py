@@ -149,6 +149,7 @@ class Draft:
             history=history,
             numbered=not generator.spec.independent,
             hint=self.hint() if generator.spec.independent else "",
+            favour=read.FAVOUR,
         )
 
     def refused(self, verdict: Verdict, mode: Mode = "extractive") -> Answer:

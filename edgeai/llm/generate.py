@@ -29,10 +29,10 @@ from edgeai.errors import (
 )
 from edgeai.llm.gpu import gpu_notice
 from edgeai.llm.grammar import Grammar
+from edgeai.llm.greedy import greedy
 from edgeai.llm.likelihood import LONGEST, log_likelihoods
 from edgeai.llm.llama import Interrupted, Llama, library
 from edgeai.llm.residence import SEQUENCES, Independent, Parts, Residence, Sequential
-from edgeai.llm.speculate import agreed, propose
 from edgeai.records import Finish, Piece, Prompt, Segment
 from edgeai.specs import GeneratorSpec
 
@@ -287,7 +287,8 @@ def _generate(
     grammar = Grammar(llama, prompt.grammar, prompt.max_tokens - prompt.closing) if prompt.grammar else None
     try:
         cached = residence.reuse(parts)
-        for tokens in _greedy(residence, parts, llama.tokenise(prompt.hint), spec.template.end, grammar):
+        hint = llama.tokenise(prompt.hint)
+        for tokens in greedy(residence, parts, hint, spec.template.end, grammar, prompt.favour):
             forwards += 1
             evaluated = evaluated or time.perf_counter()
             said = list(takewhile(lambda token: not llama.is_end(token), tokens))
@@ -338,30 +339,6 @@ def _prepare(spec: GeneratorSpec, segments: Sequence[Segment], residence: Reside
             residence.reuse(part)
             residence.evaluate(part)
             residence.keep()
-
-
-def _greedy(
-    residence: Residence, parts: Parts, hint: Sequence[int], end: int | None, grammar: Grammar | None = None
-) -> Iterator[list[int]]:
-    """The likeliest tokens, at most `parts.answer`, as many at once as a forward gave."""
-    answer: list[int] = []
-    rewinds = residence.llama.rewinds
-    draft = _draft(answer, parts, hint, end) if rewinds else ()
-    likeliest = residence.evaluate(parts, draft)
-    while True:
-        said = grammar.follow(draft) if grammar else likeliest[: agreed(draft, likeliest) + 1]
-        residence.retract(len(draft) + 1 - len(said))
-        yield said
-        answer += said
-        if len(answer) >= parts.answer:
-            return
-        draft = _draft(answer, parts, hint, end) if rewinds else ()
-        likeliest = residence.append((answer[-1], *draft))
-
-
-def _draft(answer: Sequence[int], parts: Parts, hint: Sequence[int], end: int | None) -> tuple[int, ...]:
-    """What to check behind an answer, so that it stays within its limit."""
-    return propose(answer, hint, parts.passages, end)[: parts.answer - len(answer) - 1]
 
 
 def _check_length(parts: Parts, context: int) -> None:

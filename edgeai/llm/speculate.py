@@ -1,7 +1,7 @@
 """Which tokens an answer is likely to go on with: a draft that the model checks in one forward instead of many.
 
 Most words of a grounded answer stand in the passages, and often all of them are the words a reader has found. A wrong
-draft costs time and nothing else: a token is only ever taken where the model itself would have said it (speculative
+draft costs time and nothing else: a token is only ever taken where it would have been said without one (speculative
 decoding, arXiv:2211.17192, of greedy answers; drafts copied from a reference, arXiv:2304.04487).
 """
 
@@ -23,8 +23,7 @@ def propose(answer: Sequence[int], hint: Sequence[int], sources: Sequence[Sequen
     `hint` is the answer to expect, which `end` would follow. An answer that leaves it goes on with whatever follows its
     last tokens in one of the sources: after the longest match, and in the first source among equals.
     """
-    begun = list(hint[: len(answer)]) == list(answer)
-    if begun and hint:
+    if following(answer, hint):
         ending = () if end is None or len(hint) > HINTED else (end,)
         return (*hint[len(answer) : HINTED], *ending)
     for length in range(min(LONGEST, len(answer)), 0, -1):
@@ -34,6 +33,11 @@ def propose(answer: Sequence[int], hint: Sequence[int], sources: Sequence[Sequen
                 if list(source[start : start + length]) == wanted:
                     return tuple(source[start + length : start + length + COPIED])
     return ()
+
+
+def following(answer: Sequence[int], hint: Sequence[int]) -> bool:
+    """Whether an answer has said nothing but the beginning of its hint."""
+    return bool(hint) and list(hint[: len(answer)]) == list(answer)
 
 
 def agreed(draft: Sequence[int], likeliest: Sequence[int]) -> int:
