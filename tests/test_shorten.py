@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgeai.grounding.read import chosen
 from edgeai.records import Passage, Reading
-from edgeai.shorten import DROPPED, LUXURY, SHORTENED, excerpt, fit
+from edgeai.shorten import DROPPED, LUXURY, NEIGHBOURS, SHORTENED, around, excerpt, fit
 
 WORDS = [
     "The room holds twelve.",
@@ -65,9 +65,20 @@ def test_only_the_sentences_with_the_likeliest_answer_may_take_most_of_the_room(
     passages, readings = drawn
     kept, _ = fit(passages, readings, cost, room)
     best = chosen(passages, readings)
-    least = excerpt(passages[best], readings[best])
-    assert kept in ((), (least,)) or sum(map(cost, kept)) <= room * LUXURY or kept == (passages[best],) == (least,)
+    least = around(passages[best], readings[best], min(NEIGHBOURS))
+    pair = passages[best], readings[best]
+    shorter = [(excerpt(*pair),), *((around(*pair, words),) for words in NEIGHBOURS)]
+    assert kept in ((), *shorter) or sum(map(cost, kept)) <= room * LUXURY
     assert bool(kept) == (cost(least) <= room)
+
+
+@given(shown(), st.integers(1, 6))
+def test_words_around_an_answer_are_of_its_sentences_and_hold_it(drawn, words):
+    for one, its in zip(*drawn, strict=True):
+        part, whole = around(one, its, words), excerpt(one, its)
+        assert whole.start <= part.start <= one.start + its.start <= one.start + its.end <= part.end <= whole.end
+        assert part.text == one.text[part.start - one.start : part.end - one.start]
+        assert len(part.text.split()) <= 2 * words + len(one.text[its.start : its.end].split()) + 2
 
 
 @given(shown())
