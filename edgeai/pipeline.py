@@ -137,6 +137,8 @@ def answer(
     draft: Draft, engines: Engines, settings: Settings, history: Sequence[Turn] = (), form: Form | None = None
 ) -> Generator[Piece, None, Answer]:
     """Answer from the passages of a draft: streams the generator's words, returns what is shown of them."""
+    if not form and (defined := draft.defined()) is not None:
+        return defined
     verdict = draft.outlook()
     if verdict.status == "refused":
         return draft.refused(verdict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -126,3 +127,13 @@ def test_white_space_inside_a_span_is_made_one_space(gap):
     shown, citation = read.extract(passage(text), reading(0.9, start=5, end=len(text) - 1))
     assert shown == "Ada Lovelace [1]"
     assert citation.quote in text
+
+
+def test_an_answer_that_another_document_calls_former_gives_way():
+    old = Passage(1, "When the alarm rings, go to the north gate.", "/2023.txt", 0, 43)
+    new = Passage(2, "It is now on the Coal Quay. The former one at the north gate is not used.", "/2025.txt", 0, 73)
+    mine = Reading(0.9, 0.94, old.text.index("north"), old.text.index("north") + 10, 0.5)
+    theirs = Reading(0.9, 0.6, new.text.index("on the"), new.text.index("on the") + 16, 0.1)
+    assert read.hint([old, new], [mine, theirs]) == "on the Coal Quay"
+    assert read.hint([old, replace(new, path="/2023.txt")], [mine, theirs]) == "north gate"  # of one document
+    assert read.hint([old, new], [mine, replace(theirs, answerable=0.2)]) == "north gate"  # which has no answer itself

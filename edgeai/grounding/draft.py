@@ -16,7 +16,7 @@ from edgeai import prompt
 from edgeai.budget import ATTENDED, FORWARD_OVERHEAD, PAIR_OVERHEAD, Budget
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Generator, Reader
-from edgeai.grounding import check, cite, conflict, read
+from edgeai.grounding import cells, check, cite, conflict, definitions, extent, read
 from edgeai.grounding.calibrated import SHIPPED, Calibration
 from edgeai.records import (
     Answer,
@@ -88,7 +88,8 @@ class Draft:
             following = slice(done, min(count, done + PORTION))
             if generating and read.probable(readings) and self.budget.leaves_no_answer(lengths[following]):
                 break
-            readings += reader.read(self.query, candidates[following], checkpoint)
+            found = reader.read(self.query, candidates[following], checkpoint)
+            readings += tuple(map(self._completed, candidates[following], found))
         short = done < len(candidates) and not read.settled(readings)
         cut = (f"{done} of {len(candidates)} passages read",) if short else ()
         candidates = candidates[: len(readings)]
@@ -102,6 +103,11 @@ class Draft:
             read_ms=read_ms,
             cut=cut,
         )
+
+    def _completed(self, passage: Passage, reading: Reading) -> Reading:
+        """The reading, its span put right where the form of the text tells more than its words."""
+        questions = (self.question, self.query)
+        return extent.whole(questions, passage, cells.pointed(questions, passage, reading))
 
     def outlook(self) -> Verdict:
         """Whether the passages are worth showing to a language model."""
@@ -166,9 +172,18 @@ class Draft:
 
     def asks(self, spec: GeneratorSpec) -> bool:
         """Whether the words of this model could be shown: what a small one says about a yes or no is too often made up,
-        where the reader knows the sentence that decides it.
+        where the reader knows the sentence that decides it, and of several cells of a table it would say one.
         """
-        return not (spec.independent and self.readings and _YES_OR_NO.match(self.question))
+        if not (spec.independent and self.readings):
+            return True
+        return not (_YES_OR_NO.match(self.question) or "|" in self.hint())
+
+    def defined(self) -> Answer | None:
+        """What an acronym stands for, None where that is not the question or no passage says so."""
+        if (found := definitions.find(self.question, self.passages)) is None:
+            return None
+        text, quote = found
+        return self._answer(text, Verdict("answered", definitions.SURE), "extractive", (quote,))
 
     def differing(self) -> Answer | None:
         """Both values where two documents contradict each other, None where none does.

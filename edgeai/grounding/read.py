@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgeai.grounding import versions
 from edgeai.grounding.cite import citation
 from edgeai.records import Citation, Passage, Reading, Verdict
 from edgeai.scores import contains
@@ -96,9 +97,27 @@ def chosen(passages: Sequence[Passage], readings: Sequence[Reading]) -> int:
     """Position of the passage with the likeliest answer, given what the others say.
 
     Mostly by whether it holds one: a span stands out less where the text before it names it in other words as well. A
-    document that gives the same answer is a second witness: one that was planted or is out of date stands alone.
+    document that gives the same answer is a second witness: one that was planted or is out of date stands alone. An
+    answer of which another document says that it was true before gives way to that document's.
     """
-    return max(range(len(readings)), key=lambda row: likelihood(_seconded(row, passages, readings)))
+
+    def key(row: int) -> tuple[float, float]:
+        return likelihood(_seconded(row, passages, readings)), likelihood(readings[row])
+
+    ranked = sorted(range(len(readings)), key=key, reverse=True)
+    return next((row for row in ranked if not _retracted(row, passages, readings)), ranked[0])
+
+
+def _retracted(row: int, passages: Sequence[Passage], readings: Sequence[Reading]) -> bool:
+    """Whether a passage of another document that probably holds the answer says that this one was true before."""
+    said = words(passages[row], readings[row])
+    return any(
+        other.path != passages[row].path
+        and probable([reading])
+        and versions.retracts(other, said)
+        and not _same(said, words(other, reading))
+        for other, reading in zip(passages, readings, strict=True)
+    )
 
 
 def _seconded(row: int, passages: Sequence[Passage], readings: Sequence[Reading]) -> Reading:

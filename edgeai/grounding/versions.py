@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 
 from edgeai.grounding.values import Date, dates
 from edgeai.records import Passage
+from edgeai.scores import contains
+from edgeai.text.sentences import sentences
 from edgeai.text.terms import words
 
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)")
@@ -52,6 +54,12 @@ _CURRENT = re.compile(
     r"|starting|update[ds]?|correct(?:ed|ions?)|change[ds]?|amend\w+)\b",
     re.IGNORECASE,
 )
+# What a sentence says of a value that was true before.
+_RETRACTS = re.compile(
+    r"\b(?:former(?:ly)?|no longer|not any ?more|previous(?:ly)?|used to be|until now|up to now|instead of|in place of"
+    r"|rather than|replac(?:es?|ing)|discontinued)\b",
+    re.IGNORECASE,
+)
 _VERSION_WORDS = frozenset(
     """version edition revision rev release v draft final update updated new old archive archived obsolete outdated
     deprecated superseded expired former previous current copy st nd rd th first second third fourth fifth january
@@ -79,6 +87,15 @@ def replaces(newer: Passage, said: str, older: Passage, other: str) -> bool:
     Never true both ways round.
     """
     return _reason(newer, said, older, other) > _reason(older, other, newer, said)
+
+
+def retracts(passage: Passage, said: str) -> bool:
+    """Whether a sentence of a passage calls these words something that was true before."""
+    return any(
+        contains(sentence, [said]) and _RETRACTS.search(sentence)
+        for start, end in sentences(passage.text)
+        if (sentence := passage.text[start:end])
+    )
 
 
 def _reason(newer: Passage, said: str, older: Passage, other: str) -> int:
