@@ -306,3 +306,21 @@ def test_frequencies_follow_the_index(tmp_path):
         with Store.open(tmp_path / "index.db", maker=MAKER) as other:
             other.remove(["/a", "/b"])
         assert store.document_frequency(["apple", "tart"]) == {"apple": 0, "tart": 0}
+
+
+def test_two_bits_a_number_tell_cosines_apart_better_than_one():
+    draw = np.random.default_rng(7)
+    vectors = draw.normal(size=(2, 500, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    query = vectors[0, 0] + vectors[0, 1]
+    query /= np.linalg.norm(query)
+    signs, sizes = codes.encode(vectors), codes.encode_sizes(vectors)
+    everywhere = np.ones((2, 500), np.bool_)
+    cosines = (vectors @ query).reshape(-1)
+
+    def likeness(found):
+        positions, estimates = found
+        return np.corrcoef(estimates, cosines[positions])[0, 1]
+
+    one, two = (likeness(codes.ranked(signs, everywhere, query, 1000, second)) for second in (None, sizes))
+    assert 0.7 < one < 0.9 < two  # of normal numbers 0.80 and 0.94 (square roots of 0.637 and 0.883)

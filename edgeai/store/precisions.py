@@ -3,11 +3,13 @@
 - exact, up to `HELD_BYTES` (32,768 vectors of 384 dimensions): the vectors themselves, and one product with each;
 - rounded, up to four times as many: their signs, one bit a dimension, say which to compare, and one byte a dimension
   how close these are;
-- signs, beyond: the signs alone, and the cosines of many candidates from SQLite: first those of a few, then those of
-  all others that may still be among the best. How many that are depends on how close together the vectors lie.
+- signs, beyond: the signs say which to estimate, by two bits a dimension, and SQLite has the cosines of many of these:
+  first those of a few, then those of all others that may still be among the best. How many that are depends on how
+  close together the vectors lie.
 
-Memory sets the limits: 48 MiB fit beside the models. A precision only proposes chunks, and `look_up` reads the cosines
-that count from the index. Measured, the last two find 98 to 100 of 100 of the true ten best (benchmarks/LOG.md).
+Memory sets the limits: 48 MiB fit beside the models, up to half a million vectors. A precision only proposes chunks,
+and `look_up` reads the cosines that count from the index. Measured, the last two find 98 to 100 of 100 of the true ten
+best (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -95,8 +97,8 @@ def _closest_rounded(
 def _closest_by_signs(
     parts: Parts, ids: Ids, allowed: codes.Mask, vector: Vectors, limit: int, look_up: LookUp
 ) -> dict[int, float]:
-    (signs,) = parts
-    near, estimates = codes.ranked(signs, allowed, vector, max(COMPARED, WANTED_TIMES * limit))
+    signs, sizes = parts
+    near, estimates = codes.ranked(signs, allowed, vector, max(COMPARED, WANTED_TIMES * limit), sizes)
     candidates, first = ids.reshape(-1)[near], max(FIRST, 2 * limit)
     found = look_up(candidates[:first])
     hopeful = _promised(candidates[:first], estimates, found)[first:] >= _least(found)
@@ -131,4 +133,4 @@ def _largest(values: Vectors, count: int) -> codes.Positions:
 
 EXACT = Precision("exact", lambda vectors: (vectors,), _closest_exact)
 ROUNDED = Precision("rounded", _encode_rounded, _closest_rounded)
-SIGNS = Precision("signs", lambda vectors: (codes.encode(vectors),), _closest_by_signs)
+SIGNS = Precision("signs", lambda vectors: (codes.encode(vectors), codes.encode_sizes(vectors)), _closest_by_signs)
