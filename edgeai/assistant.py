@@ -21,6 +21,7 @@ from edgeai.errors import EdgeAIError, IndexUnusable, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.models import Models
+from edgeai.prompt import prefix_segments
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.reply import Reply
 from edgeai.store import FileState, Maker, Store, kept_states
@@ -291,8 +292,8 @@ class Assistant:
             self.embedder.load()
             if reader is not None:
                 reader.load()
-            if generator is not None:
-                generator.load()
+            if generator is not None:  # with the beginning of all prompts: waiting alone would stop its preparation
+                generator.warm(prefix_segments(generator.spec.template, numbered=not generator.spec.independent))
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
