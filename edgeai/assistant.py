@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from edgeai import questionlog
 from edgeai.background import Background
 from edgeai.chunks import CHUNKER
 from edgeai.config import Settings, load_settings
-from edgeai.errors import EdgeAIError, IndexUnusable, UsageProblem
+from edgeai.errors import IndexMissing, IndexUnusable, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.models import Models
@@ -140,7 +140,7 @@ class Assistant:
             for suffix in ("-wal", "-shm"):  # of the old file: they must never meet the new one
                 self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
             fresh.replace(self.index)
-            kept_states.discard(self.index)
+            kept_states.forget(self.index)
         return report
 
     def _noted(self) -> Mapping[str, FileState]:
@@ -340,11 +340,10 @@ class Assistant:
         return kept_states.KeptStates(self.index, limit, self._version)
 
     def _version(self, path: str) -> tuple[float, str] | None:
-        """Of a document in the whole index, None where it is not open. Takes no lock: who closes waits for this."""
-        store = self._store
-        with suppress(EdgeAIError, ValueError):  # closed meanwhile
-            return store.version(path) if store else None
-        return None
+        """Of a document in the whole index. Takes no lock: who closes the assistant waits for this."""
+        if (store := self._store) is None:
+            raise IndexMissing(f"{self.index} is not open.")
+        return store.version(path)
 
     def _maker(self) -> Maker:
         spec = self.embedder.spec

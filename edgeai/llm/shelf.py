@@ -51,6 +51,7 @@ class Shelf:
         self.choose(())
         if self._states:
             self._states.refresh()
+            self._states.version(("", 0.0))  # opens what that needs on this thread, before anybody waits
 
     def __contains__(self, ids: Ids) -> bool:
         return self._states is not None and self._name(ids) in self._states

@@ -69,7 +69,7 @@ class Store:
         if not schema.exists(path):
             if maker is None or read_only or not create:
                 raise IndexMissing(f"There is no index at {path}; make one with `edgeai sync FOLDER`.")
-            kept_states.discard(path)  # of an index that was here before
+            kept_states.forget(path)  # of an index that was here before
             create_file(path)
         database = Database(path, read_only=read_only)
         try:

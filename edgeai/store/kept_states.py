@@ -56,8 +56,8 @@ def size(index: Path) -> int:
     return beside(index).stat().st_size if _is_ours(beside(index)) else 0
 
 
-def forget(index: Path, paths: Iterable[str]) -> None:
-    """Delete all states of these documents, or all there are where that fails; raises `ReadOnly` if that fails too.
+def forget(index: Path, paths: Iterable[str] | None = None) -> None:
+    """Delete all states of these documents, None = of all; with the whole file where that fails, else `ReadOnly`.
 
     To be called after the index has changed: who writes a state looks first whether its document is still the same,
     and nobody can write in between.
@@ -67,7 +67,10 @@ def forget(index: Path, paths: Iterable[str]) -> None:
         return
     try:
         with closing(_connect(file, FORGET_WAIT_MS)) as connection, _transaction(connection):
-            connection.executemany("DELETE FROM states WHERE path = ?", [(path,) for path in paths])
+            if paths is None:
+                connection.execute("DELETE FROM states")
+            else:
+                connection.executemany("DELETE FROM states WHERE path = ?", [(path,) for path in paths])
     except apsw.Error:
         discard(index)
 
@@ -86,7 +89,8 @@ def discard(index: Path) -> None:
 class KeptStates:
     """States by key, in at most `limit` bytes on the disk; for one thread.
 
-    `versions` says which version of a document the index holds now. What is read most and last stays longest.
+    `versions` says which version of a document the index holds now, or raises where the index is not open. What is used
+    most and last stays longest.
     """
 
     def __init__(self, index: Path, limit: int, versions: Versions) -> None:
@@ -111,8 +115,10 @@ class KeptStates:
     def version(self, owner: Owner) -> str:
         """The digest of this version of a document, "" when the index no longer holds it."""
         path, modified = owner
-        current = self._versions(path)
-        return current[1] if current and current[0] == modified else ""
+        with self._spared():
+            current = self._versions(path)
+            return current[1] if current and current[0] == modified else ""
+        return ""
 
     def get(self, key: bytes) -> bytes | None:
         """A state as it was put; None where it is gone or damaged, or another process is writing just now."""
@@ -212,7 +218,7 @@ class KeptStates:
             self.close()
             with suppress(EdgeAIError):
                 discard(self._index)
-        except (apsw.Error, EdgeAIError, OSError):
+        except (apsw.Error, EdgeAIError, OSError, ValueError):  # the last one of an index that was closed meanwhile
             self.close()
 
 
