@@ -78,7 +78,9 @@ def main() -> None:
 
 
 def _ask(items: Sequence[Item], path: Path, budget: str, options: argparse.Namespace) -> dict[str, Any]:
-    settings = Settings(model=options.model, reader=options.reader, offline=True, budget_ms=parse_budget(budget))
+    settings = Settings(
+        model=options.model, reader=options.reader, offline=True, budget_ms=parse_budget(budget), kept_states_mb=0
+    )
     with Assistant(path, settings=settings) as assistant:
         assistant.warm(wait=True)
         for question in _other_questions(options):

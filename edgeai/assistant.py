@@ -17,13 +17,14 @@ from edgeai import questionlog
 from edgeai.background import Background
 from edgeai.chunks import CHUNKER
 from edgeai.config import Settings, load_settings
-from edgeai.errors import IndexUnusable, UsageProblem
+from edgeai.errors import IndexMissing, IndexUnusable, UsageProblem
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.grounding.calibrated import CALIBRATION, NOT_USABLE, Calibration, identity, usable
 from edgeai.models import Models
+from edgeai.prompt import prefix_segments
 from edgeai.records import Document, Hit, ProgressCallback, SyncReport, Turn
 from edgeai.reply import Reply
-from edgeai.store import FileState, Maker, Store
+from edgeai.store import FileState, Maker, Store, kept_states
 
 if TYPE_CHECKING:
     from edgeai.ahead import Asked
@@ -63,7 +64,9 @@ class Assistant:
         given = {"model": model, "adapter": adapter, "embedder": embedder, "reader": reader, "budget_ms": budget_ms}
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         self.index = Path(index)
-        self._models = Models(replace(settings or load_settings(), **changes), pull=pull, progress=progress)
+        self._models = Models(
+            replace(settings or load_settings(), **changes), pull=pull, progress=progress, kept=self._kept_states
+        )
         self.labels = _allowed(labels, self.settings.labels)
         self._lock = threading.RLock()
         self._store: Store | None = None
@@ -137,6 +140,7 @@ class Assistant:
             for suffix in ("-wal", "-shm"):  # of the old file: they must never meet the new one
                 self.index.with_name(self.index.name + suffix).unlink(missing_ok=True)
             fresh.replace(self.index)
+            kept_states.forget(self.index)
         return report
 
     def _noted(self) -> Mapping[str, FileState]:
@@ -227,8 +231,7 @@ class Assistant:
     @contextmanager
     def _prepared(self, asked: Asked) -> Iterator[Draft | None]:
         """What was prepared for a question; nothing runs in the background of its answer."""
-        with self._background.answering(asked) as draft:
-            self._models.pause()  # retrieval needs the cores now
+        with self._background.answering(asked) as draft, self._models.answering():  # retrieval needs the cores now
             yield draft
 
     def _form(self, schema: Mapping[str, Any] | None, choices: Sequence[str]) -> Form | None:
@@ -289,8 +292,8 @@ class Assistant:
             self.embedder.load()
             if reader is not None:
                 reader.load()
-            if generator is not None:
-                generator.load()
+            if generator is not None:  # with the beginning of all prompts: waiting alone would stop its preparation
+                generator.warm(prefix_segments(generator.spec.template, numbered=not generator.spec.independent))
 
     def reconfigure(self, **changes: Any) -> None:
         """Change settings from the next question on, e.g. `model` or `budget_ms`; not the embedder, an index has one.
@@ -332,6 +335,15 @@ class Assistant:
             if self._store is None:
                 self._store = Store.open(self.index, maker=self._maker(), create=create)
             return self._store
+
+    def _kept_states(self, limit: int) -> kept_states.KeptStates:
+        return kept_states.KeptStates(self.index, limit, self._version)
+
+    def _version(self, path: str) -> tuple[float, str] | None:
+        """Of a document in the whole index. Takes no lock: who closes the assistant waits for this."""
+        if (store := self._store) is None:
+            raise IndexMissing(f"{self.index} is not open.")
+        return store.version(path)
 
     def _maker(self) -> Maker:
         spec = self.embedder.spec

@@ -50,6 +50,7 @@ class Settings:
     context: int = 2048  # tokens
     max_tokens: int = 64  # length limit of an answer
     ahead: bool = True  # begin with the answer while the question is typed, unless on battery
+    kept_states_mb: int = 256  # beside an index, for computed passages; 0 = none are kept or used
     keep_alive: str = "auto"  # minutes `edgeai ask` leaves models loaded; "auto" = 10 when asked on a terminal
 
     def __post_init__(self) -> None:
@@ -74,6 +75,7 @@ _RANGES = {
     "budget_ms": (0, 86_400_000),
     "context": (1, 10_000_000),
     "max_tokens": (1, 1_000_000),
+    "kept_states_mb": (0, 1_000_000),
 }
 _MOST_MINUTES = 10_000
 # What a settings file or variable may hold for a setting of a type, and what that is called.

@@ -6,8 +6,8 @@ Missing defaults are done without, and said so; a model that was asked for by na
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from edgeai.llm.generate import LlamaGenerator
     from edgeai.onnx.encoders import OnnxEmbedder
     from edgeai.onnx.reader import OnnxReader
+    from edgeai.store.kept_states import KeptStates
 
-_GENERATOR_SETTINGS = {"model", "gpu_layers", "threads", "context"}  # a change of these means loading again
+_GENERATOR_SETTINGS = {
+    "model",
+    "gpu_layers",
+    "threads",
+    "context",
+    "kept_states_mb",
+}  # a change of these means loading again
 _READER_SETTINGS = {"reader", "threads"}
 
 
@@ -43,12 +50,25 @@ def _quantise(source: Path, target: Path, kind: str) -> None:
 class Models:
     """Embedder, reader and generator of these settings, and what they cost; safe to use from several threads."""
 
-    def __init__(self, settings: Settings, *, pull: bool, progress: ProgressCallback | None) -> None:
-        """With `pull` what is missing is fetched, reporting bytes to `progress`, unless the settings forbid it."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pull: bool,
+        progress: ProgressCallback | None,
+        kept: Callable[[int], KeptStates] | None = None,
+    ) -> None:
+        """With `pull` what is missing is fetched, reporting bytes to `progress`, unless the settings forbid it.
+
+        `kept` gives what keeps computed passages within so many bytes.
+        """
         self.settings = settings
         self.notices: list[str] = []
         self._pull = pull and not settings.offline
         self._progress = progress
+        self._kept = kept
+        self._answers = 0  # being computed
+        self._answering = threading.Lock()  # guards that count, and that nothing is written while it is not 0
         self._registry = open_registry(offline=not self._pull, allow_unverified=settings.allow_unverified)
         self._lock = threading.RLock()
         self._embedder: OnnxEmbedder | None = None
@@ -87,10 +107,20 @@ class Models:
         """Whether a generator is loaded that was trained on passages computed apart."""
         return self._generator is not None and self._generator.spec.independent
 
-    def pause(self) -> None:
-        """Stop what a loaded generator does in the background."""
-        if self._generator is not None:
-            self._generator.pause()
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """A loaded generator stops what it does in the background, and writes nothing before this block ends."""
+        with self._answering:
+            self._answers += 1
+            if self._generator is not None:
+                self._generator.pause()
+        try:
+            yield
+        finally:
+            with self._answering, suppress(RuntimeError):  # closed
+                self._answers -= 1
+                if not self._answers and self._generator is not None:
+                    self._generator.settle()
 
     @property
     def embedder(self) -> OnnxEmbedder:
@@ -148,12 +178,14 @@ class Models:
         from edgeai.llm.generate import LlamaGenerator
 
         spec = self._installed(self._registry.generator, self.settings.model)
+        limit = self.settings.kept_states_mb
         generator = LlamaGenerator(
             spec,
             threads=self.settings.threads or None,
             gpu_layers=self.settings.gpu_layers,
             context=self.settings.context,
             flash_attention=self.settings.flash_attention,
+            kept=self._kept(limit * 1_000_000) if self._kept and limit else None,
         )
         if self.settings.adapter:
             try:

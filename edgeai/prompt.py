@@ -100,7 +100,7 @@ def build_prompt(
     turns = _newest_that_fit(turns, room - wanted, count)
     room -= sum(tokens_of(turn, count) for turn in turns)
     shown = tuple(_first_that_fit(passages, room, lambda passage: count(text_of(passage))))
-    texts = (Segment(text_of(passage), "passage") for passage in shown)
+    texts = (Segment(text_of(passage), "passage", owner=passage.owner) for passage in shown)
     return Prompt((*prefix, *texts, *turns, asked, *suffix), shown, max_tokens, _one_line(hint), favour)
 
 

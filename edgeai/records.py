@@ -21,6 +21,7 @@ Status = Literal["answered", "refused", "conflict"]
 Mode = Literal["generated", "extractive"]
 Support = Literal["strong", "weak", "none"]  # of an answer by the documents; "none" for a refusal
 Finish = Literal["", "stop", "length", "cancelled"]
+Owner = tuple[str, float]  # path of a document and when it was modified
 
 
 # documents and chunks ---------------------------------------------------------------------------------------------
@@ -197,6 +198,11 @@ class Passage:
     page: int | None = None
     modified: float = 0.0
 
+    @property
+    def owner(self) -> Owner:
+        """The version of the document that it is a part of, however little of it."""
+        return self.path, self.modified
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -217,6 +223,7 @@ class Segment:
     text: str
     role: Literal["prefix", "passage", "history", "question", "suffix"]
     special: bool = False
+    owner: Owner | None = None  # of a passage; what is computed of it outlives the process only where that is known
 
 
 @dataclass(frozen=True, slots=True)

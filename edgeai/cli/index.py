@@ -27,7 +27,8 @@ def unlogged_assistant(flags: dict[str, Any]) -> Iterator[Assistant]:
     docs = flags["docs"]
     with console.progress_bar("Getting the model") as progress, open_assistant(flags, progress) as assistant:
         sync_docs(assistant, docs)
-        assistant.reconfigure(log_questions=False)
+        # Figures are for questions never asked before: passages that an earlier run computed must not be found.
+        assistant.reconfigure(log_questions=False, kept_states_mb=0)
         yield assistant
 
 

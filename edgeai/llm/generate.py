@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from edgeai.cores import physical_cores
 from edgeai.errors import (
@@ -33,8 +33,14 @@ from edgeai.llm.greedy import greedy
 from edgeai.llm.likelihood import LONGEST, log_likelihoods
 from edgeai.llm.llama import Interrupted, Llama, library
 from edgeai.llm.residence import SEQUENCES, Independent, Parts, Residence, Sequential
+from edgeai.llm.shelf import Shelf, engine
+from edgeai.llm.worker import Worker
+from edgeai.prompt import prefix_segments
 from edgeai.records import Finish, Piece, Prompt, Segment
 from edgeai.specs import GeneratorSpec
+
+if TYPE_CHECKING:
+    from edgeai.store.kept_states import KeptStates
 
 Result = TypeVar("Result")
 
@@ -46,7 +52,8 @@ class LlamaGenerator:
     """A GGUF model, loading in the background from construction on; implements `engines.Generator`.
 
     `threads` None means one per physical core; `gpu_layers` is "auto" (all when the build can), "all" or a number;
-    `flash_attention` says which of llama.cpp's two ways to compute attention is taken.
+    `flash_attention` says which of llama.cpp's two ways to compute attention is taken. `kept` is where
+    passages computed earlier are found, and where `settle` and `close` put new ones.
     Whatever is wrong with the model file (`ModelMissing`, `ModelRejected`) is raised by the first call that needs it.
     All methods may be called from any thread and are served one after another.
     Raises `EngineMissing` when llama-cpp-python is not installed and `UsageProblem` for a wrong argument.
@@ -60,6 +67,7 @@ class LlamaGenerator:
         gpu_layers: int | str = "auto",
         context: int = 2048,
         flash_attention: bool = True,
+        kept: KeptStates | None = None,
     ) -> None:
         if importlib.util.find_spec("llama_cpp") is None:
             raise EngineMissing("llama.cpp is not installed; install it with `pip install llama-cpp-python`.")
@@ -74,11 +82,15 @@ class LlamaGenerator:
             sequences=SEQUENCES if spec.independent else 1,
             flash_attention=flash_attention,
         )
-        load = partial(_load, open_, Independent if spec.independent else Sequential, self._layers)
-        self._worker = _Worker(load)
+        independent = partial(_independent, spec, flash_attention, kept)
+        load = partial(_load, open_, independent if spec.independent else _sequential, self._layers)
+        self._worker = Worker(load)
         # Runs when the object is collected or the interpreter exits; must not hold a reference to the object.
         self._finalizer = weakref.finalize(self, self._worker.stop)
         self._preparing: Future[None] | None = None
+        self._keeps = kept is not None and spec.independent
+        self._settling: Future[None] | None = None
+        self._hurry = threading.Event()  # set when that is to end
 
     @property
     def notice(self) -> str:
@@ -114,10 +126,21 @@ class LlamaGenerator:
         self._submit(partial(_prepare, self.spec, segments)).result()
 
     def pause(self) -> None:
-        """Stop what is prepared in the background; what is complete stays."""
-        if self._preparing:
-            self._worker.abandon(self._preparing)
-            self._preparing = None
+        """Stop what is prepared or written in the background; what is complete stays."""
+        self._hurry.set()
+        for job in (self._preparing, self._settling):
+            if job:
+                self._worker.abandon(job)
+        self._preparing = self._settling = None
+
+    def settle(self) -> None:
+        """Let what was computed outlive the process, in the background and behind what is prepared; any call stops it.
+
+        Between question and answer this must not be called: a state that is being written is written to its end.
+        """
+        if self._keeps:
+            self._hurry = threading.Event()
+            self._settling = self._worker.submit(partial(_settle, self._hurry.is_set))
 
     def _submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
         """Queue what somebody waits for, in place of whatever nobody does."""
@@ -157,100 +180,38 @@ class LlamaGenerator:
         return self._submit(partial(_weigh, self.spec, prompt, answers)).result()
 
     def close(self) -> None:
-        """Stop what is running and free the model; may be called twice."""
+        """Stop what is running, write what is to outlive the process, and free the model; may be called twice."""
+        if self._keeps and self._finalizer.alive:
+            self.pause()
+            with contextlib.suppress(Exception):  # whatever it is, it was told to who needed the model
+                self._worker.submit(partial(_settle, bool)).result()
         self._finalizer()
 
 
-class _Worker:
-    """The thread that loads the model, runs jobs on it one after another, and frees it."""
-
-    def __init__(self, load: Callable[[], Residence]) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[Residence], Any]] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards the three fields below
-        self._residence: Residence | None = None
-        self._running: Future[Any] | None = None
-        self._stopped = False
-        # A daemon, so that a process that never closes its generator can end; `weakref.finalize` stops it first.
-        self._thread = threading.Thread(target=self._run, args=(load,), name="edgeai-llama", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: Callable[[Residence], Result]) -> Future[Result]:
-        """Queue a job; its future raises what loading the model raised."""
-        future: Future[Result] = Future()
-        with self._lock:
-            if self._stopped:
-                raise RuntimeError("The generator is closed.")
-            self._jobs.put((future, job))
-        return future
-
-    def abandon(self, future: Future[Any]) -> None:
-        """Stop a job, whether it is waiting, running or done."""
-        future.cancel()
-        with self._lock:
-            if self._running is future and self._residence:
-                self._residence.llama.interrupt()
-
-    def stop(self) -> None:
-        """Stop the running job, refuse the waiting ones, free the model and end the thread."""
-        with self._lock:
-            if not self._stopped:
-                self._stopped = True
-                self._jobs.put(None)
-            if self._residence:
-                self._residence.llama.interrupt()
-        if threading.current_thread() is not self._thread:  # the collector may run on any thread
-            self._thread.join()
-
-    def _run(self, load: Callable[[], Residence]) -> None:
-        failure: BaseException | None = None
-        try:
-            self._residence = load()
-        except BaseException as error:  # raised again by every job
-            failure = error
-        while (item := self._jobs.get()) is not None:
-            future, job = item
-            if self._start(future):
-                self._serve(future, job, failure)
-            del item, future, job  # a job must not live on while the thread waits for the next one
-        if self._residence:
-            self._residence.llama.close()
-
-    def _start(self, future: Future[Any]) -> bool:
-        with self._lock:
-            if not future.set_running_or_notify_cancel():
-                return False
-            if self._stopped:
-                future.set_exception(RuntimeError("The generator is closed."))
-                return False
-            self._running = future
-            if self._residence:
-                self._residence.llama.resume()
-            return True
-
-    def _serve(self, future: Future[Any], job: Callable[[Residence], Any], failure: BaseException | None) -> None:
-        try:
-            if failure:
-                raise failure
-            assert self._residence is not None
-            future.set_result(job(self._residence))
-        except BaseException as error:  # handed to the caller, whatever it is
-            future.set_exception(error)
-        finally:
-            with self._lock:
-                self._running = None
+def _sequential(llama: Llama, _: int) -> Sequential:
+    return Sequential(llama)
 
 
-def _load(open_: Callable[..., Llama], residence: Callable[[Llama], Residence], layers: int | None) -> Residence:
+def _independent(
+    spec: GeneratorSpec, flash_attention: bool, kept: KeptStates | None, llama: Llama, layers: int
+) -> Independent:
+    """With what is kept behind the prefix that prompts most likely begin with."""
+    shelf = Shelf(kept, engine(spec, flash_attention=flash_attention, gpu_layers=layers)) if kept else Shelf()
+    shelf.choose(_encode(llama, spec, prefix_segments(spec.template, numbered=False)).prefix)
+    return Independent(llama, shelf=shelf)
+
+
+def _load(open_: Callable[..., Llama], residence: Callable[[Llama, int], Residence], layers: int | None) -> Residence:
     """Load with all layers on the GPU if `layers` is None and the build can; on the CPU if that fails."""
     attempts = [layers] if layers is not None else [-1, 0] if library().llama_supports_gpu_offload() else [0]
     for attempt in attempts[:-1]:
         try:
-            return residence(open_(gpu_layers=attempt))
+            return residence(open_(gpu_layers=attempt), attempt)
         except ModelMissing:
             raise
         except EdgeAIError:  # not enough memory on the GPU; the CPU is slower but right
             continue
-    return residence(open_(gpu_layers=attempts[-1]))
+    return residence(open_(gpu_layers=attempts[-1]), attempts[-1])
 
 
 def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment], answer: int = 0) -> Parts:
@@ -265,6 +226,19 @@ def _encode(llama: Llama, spec: GeneratorSpec, segments: Sequence[Segment], answ
         else:
             (prefix if segment.role == "prefix" else rest).extend(ids)
     return Parts(tuple(prefix), tuple(passages), tuple(rest), answer)
+
+
+def _note(residence: Residence, parts: Parts, segments: Sequence[Segment]) -> None:
+    """Remember whose passages these are, where they can outlive the process."""
+    if isinstance(residence, Independent):
+        owners = (segment.owner for segment in segments if segment.role == "passage")
+        known = {ids: owner for ids, owner in zip(parts.passages, owners, strict=True) if owner}
+        residence.shelf.note(known)
+
+
+def _settle(stopped: Callable[[], bool], residence: Residence) -> None:
+    if isinstance(residence, Independent):
+        residence.settle(stopped)
 
 
 def _missing(residence: Residence, text: str) -> int:
@@ -320,6 +294,7 @@ def _generate(
         )
     )
     residence.keep()
+    _note(residence, parts, prompt.segments)
 
 
 def _weigh(spec: GeneratorSpec, prompt: Prompt, answers: Sequence[str], residence: Residence) -> list[float]:
@@ -333,6 +308,7 @@ def _prepare(spec: GeneratorSpec, segments: Sequence[Segment], residence: Reside
     """The prefix, then one passage after another, so that what is complete stays when the next is stopped."""
     parts = _encode(residence.llama, spec, segments)
     known = parts.distinct if spec.independent else ()
+    _note(residence, parts, segments)
     with contextlib.suppress(Interrupted):
         for passages in ((), *((passage,) for passage in known)):
             part = Parts(parts.prefix, passages, ())

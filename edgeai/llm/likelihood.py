@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from edgeai.errors import UsageProblem
 from edgeai.llm.llama import OUTPUTS
-from edgeai.llm.residence import Ids, Parts, Residence
+from edgeai.llm.residence import Parts, Residence
+from edgeai.llm.states import Ids
 
 LONGEST = OUTPUTS  # tokens of an answer, with the one that ends it: as many logits as one forward gives
 

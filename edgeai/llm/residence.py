@@ -4,20 +4,19 @@ A model reads a prompt in one of two ways, and must have been trained for the se
 tokens before it, so what can be kept is the beginning that two prompts have in common. `Independent`: a passage sees
 the prefix and itself, all passages begin at the same position right behind the prefix, and what follows them sees
 everything and begins behind the longest. The state of a passage is then the same whatever stands beside it, so each can
-be kept and used again in any company and order: in the cells of the context while there is room, and as a copy in
-memory. Nothing here knows what the tokens mean.
+be kept and used again in any company and order: in the cells of the context while there is room, as a copy in memory,
+and on a shelf that outlives the process. Nothing here knows what the tokens mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeai.errors import ContextTooLong, EdgeAIError, UsageProblem
 from edgeai.llm.llama import BATCH, Llama, Span
-from edgeai.llm.states import States
-
-Ids = tuple[int, ...]
+from edgeai.llm.shelf import Shelf
+from edgeai.llm.states import Ids, States
 
 PREFIX, WORK, COPY, FIRST = 0, 1, 2, 3  # sequences: the prefix, the current prompt, what is copied, the first passage
 # Sequences for passages that stay resident; a prompt may show more. Decoding takes the same time with 1, 66 and 256
@@ -81,6 +80,10 @@ class Sequential:
     def keep(self) -> None:
         """Nothing outlives its cells: what a token's state is depends on all before it."""
 
+    def close(self) -> None:
+        """Free the model."""
+        self.llama.close()
+
     def append(self, tokens: Ids) -> list[int]:
         """Go on with tokens of the answer; the likeliest next one after each."""
         return self._go_on(tokens, len(tokens))
@@ -105,8 +108,9 @@ class Independent:
     The context needs `SEQUENCES` sequences. Beyond `RESIDENT` cells the passages not shown for longest give theirs up.
     """
 
-    def __init__(self, llama: Llama, copied_bytes: int = COPIED_BYTES) -> None:
+    def __init__(self, llama: Llama, copied_bytes: int = COPIED_BYTES, shelf: Shelf | None = None) -> None:
         self.llama = llama
+        self.shelf = shelf or Shelf()
         self._copies = States(copied_bytes)
         self._prefix: Ids = ()
         self._passages: dict[Ids, int] = {}  # the sequence of each resident one, the one not shown for longest first
@@ -116,10 +120,11 @@ class Independent:
         """Go on with another LoRA adapter, "" for none; raises what `Llama.use` raises."""
         if self.llama.use(adapter):
             self.clear()
+            self.shelf.use(adapter)
 
     def knows(self, passage: Ids) -> bool:
         """Whether a passage can be shown without computing it."""
-        return passage in self._passages or passage in self._copies
+        return passage in self._passages or passage in self._copies or passage in self.shelf
 
     def reuse(self, parts: Parts) -> int:
         """Make room for a prompt; how many of its tokens are resident. To be called before `evaluate`.
@@ -132,11 +137,21 @@ class Independent:
         self.llama.remove(WORK)
         if parts.prefix != self._prefix:
             self.clear()
+            self.shelf.choose(parts.prefix)
         self._make_room(parts)
+        self._fetch(parts.distinct)
         for passage in parts.distinct:
             if passage in self._passages:
                 self._passages[passage] = self._passages.pop(passage)  # now the one shown last
         return len(self._prefix) + sum(len(passage) for passage in parts.passages if self.knows(passage))
+
+    def _fetch(self, passages: Sequence[Ids]) -> None:
+        """Copy from the shelf what is not in memory, 2 to 3 ms each; what turns out to be gone is then not known."""
+        for passage in passages:
+            if passage not in self._passages and passage not in self._copies and passage in self.shelf:
+                state = self.shelf.get(passage)
+                if state is not None:
+                    self._copies.add(passage, state)
 
     def _make_room(self, parts: Parts) -> None:
         shown = set(parts.distinct)
@@ -194,12 +209,21 @@ class Independent:
                 self._copies.add(passage, self.llama.save(COPY))
                 self.llama.remove(COPY)
 
+    def settle(self, stopped: Callable[[], bool]) -> None:
+        """Put copies on the shelf, until stopped. It takes time: to be called while nobody waits."""
+        self.shelf.settle(self._copies, stopped)
+
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything that is in memory."""
         self.llama.clear()
         self._copies.clear()
         self._prefix = ()
         self._passages.clear()
+
+    def close(self) -> None:
+        """Free the model and close the shelf."""
+        self.shelf.close()
+        self.llama.close()
 
     def _add(self, passages: Sequence[Ids]) -> None:
         """Compute passages together and show them to the current prompt, which keeps their cells if they must go."""

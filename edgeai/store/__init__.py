@@ -19,7 +19,7 @@ import numpy as np
 from edgeai.errors import EmbedderMismatch, IndexMissing, PathNotFound
 from edgeai.filters import EVERYTHING, Filter
 from edgeai.records import Chunk, Document
-from edgeai.store import files, integrity, keywords, queries, schema
+from edgeai.store import files, integrity, kept_states, keywords, queries, schema
 from edgeai.store.database import Database, create_file, damaged
 from edgeai.store.files import FileState
 from edgeai.store.queries import StoredChunk
@@ -69,6 +69,7 @@ class Store:
         if not schema.exists(path):
             if maker is None or read_only or not create:
                 raise IndexMissing(f"There is no index at {path}; make one with `edgeai sync FOLDER`.")
+            kept_states.forget(path)  # of an index that was here before
             create_file(path)
         database = Database(path, read_only=read_only)
         try:
@@ -127,6 +128,7 @@ class Store:
             for entry in entries:
                 delete(connection, entry.document.path)
                 entry.insert(connection)
+        kept_states.forget(self._database.path, [entry.document.path for entry in entries])
 
     def move(self, old_path: str, new_path: str, *, modified: float, title: str | None = None) -> None:
         """Give a document a new path, modification time and, unless None, title, without embedding it again.
@@ -142,6 +144,7 @@ class Store:
                 raise _unknown(old_path)
             if title is not None:
                 reword(connection, title, self.chunks_of(new_path))
+        kept_states.forget(self._database.path, [old_path, new_path])
 
     def touch(self, path: str, *, modified: float, size: int) -> None:
         """Note a new modification time and size of a file with the same content; `PathNotFound` when unknown."""
@@ -152,8 +155,11 @@ class Store:
 
     def remove(self, paths: Iterable[str]) -> int:
         """Delete documents in one transaction; returns how many there were."""
+        paths = list(paths)
         with self._database.transaction() as connection:
-            return sum(delete(connection, path) for path in paths)
+            removed = sum(delete(connection, path) for path in paths)
+        kept_states.forget(self._database.path, paths)
+        return removed
 
     def set_boilerplate(self, keys: Iterable[str]) -> None:
         """Remember the keys of blocks that repeat across documents."""
@@ -204,6 +210,11 @@ class Store:
             if document is not None:  # removed since the listing
                 yield document
 
+    def version(self, path: str) -> tuple[float, str] | None:
+        """Modification time and digest of the document at `path`, visible or not; None when there is none."""
+        rows = self._database.rows("SELECT modified, digest FROM documents WHERE path = ?", (path,))
+        return rows[0] if rows else None
+
     def chunks_of(self, path: str) -> tuple[tuple[int, Chunk], ...]:
         """(chunk id, chunk) of a document in reading order."""
         rows = self._rows(
@@ -252,6 +263,7 @@ class Store:
             "documents": self.count_documents(),
             "chunks": self.count_chunks(),
             "bytes": path.stat().st_size + (log.stat().st_size if log.exists() else 0),
+            "kept_states_bytes": kept_states.size(path),
             "types": dict(types),
             "maker": asdict(self._maker),
             "layout": schema.VERSION,
