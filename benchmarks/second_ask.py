@@ -5,9 +5,9 @@ starting Python, importing what reads arguments and prints (about 100 ms of one 
 (well below 1 ms) and the answer itself. The floor is an interpreter that does nothing, plus the answer as the process
 that gave it timed it; what lies between is the command line's own, and `overhead` is that.
 
-Questions are made from the index, or read from --questions; none is asked twice, and every fourth is asked in a process
-of its own as well, in the same run. Where the kept process is busy or gone, a question takes as long as the first:
-`kept` says whether the same process was there at the end. The very last line is one JSON document.
+Questions are made from the index, or read from --questions; none is asked twice, every fifth is asked in a process of
+its own, and passages computed before this run are forgotten. Where the kept process is busy or gone, a question takes
+as long as the first: `kept` says whether the same process was there at the end. The last line is one JSON document.
 
     python benchmarks/second_ask.py --index FILE [--questions FILE] [--count 100]
 """
@@ -27,10 +27,10 @@ from edgeai.bench.machine import describe
 from edgeai.bench.questions import make_questions, read_questions
 from edgeai.bench.statistics import spread
 from edgeai.kept import keepalive
-from edgeai.store import Store
+from edgeai.store import Store, kept_states
 
 ANSWERED = {0, 4}  # exit codes: an answer, and none in the documents
-COLD_EVERY = 4
+COLD_EVERY = 4  # questions to the kept process
 LOADING_S = 60
 
 
@@ -41,8 +41,11 @@ def main() -> None:
     parser.add_argument("--questions", type=Path)
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
-    first, *questions = chosen(options.index, options.questions, options.count + 1)
+    wanted = 1 + options.count + -(-options.count // COLD_EVERY)
+    first, *questions = chosen(options.index, options.questions, wanted)
+    questions, others = questions[: options.count], iter(questions[options.count :])
     keepalive.stop()
+    kept_states.discard(options.index)
     ask(first, options.index, keep=5)
     process = wait_for_process()
     kept, overhead, cold, bare = [], [], [], []
@@ -52,7 +55,7 @@ def main() -> None:
         overhead.append(wall - answer)
         bare.append(run([sys.executable, "-c", "pass"], 0)[0])
         if number % COLD_EVERY == 0:
-            cold.append(ask(question, options.index, keep=0)[0])
+            cold.append(ask(next(others), options.index, keep=0)[0])
     figures = {"kept_ms": kept, "overhead_ms": overhead, "interpreter_ms": bare, "cold_ms": cold}
     same = (keepalive.status() or {}).get("pid") == process["pid"]
     memory = (keepalive.stop() or {}).get("memory")
@@ -78,11 +81,7 @@ def ask(question: str, index: Path, keep: int) -> tuple[float, float]:
 
 def run(command: list[str], *expected: int) -> tuple[float, str]:
     """Milliseconds a command takes, and what it printed."""
-    environment = {
-        **os.environ,
-        "PYTHONUTF8": "1",
-        "EDGEAI_KEPT_STATES_MB": "0",
-    }  # else passages are known to the second
+    environment = {**os.environ, "PYTHONUTF8": "1"}
     began = time.perf_counter()
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
     wall = (time.perf_counter() - began) * 1000

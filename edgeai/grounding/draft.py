@@ -129,9 +129,9 @@ class Draft:
 
     def whole(self, template: ChatTemplate) -> tuple[Segment, ...]:
         """The prefix of all prompts and the passages, none cut, for a model that was trained on them apart."""
-        texts = (prompt.passage_text(passage, numbered=False) for passage in self.passages)
         prefix = prompt.prefix_segments(template, numbered=False)
-        return (*prefix, *(Segment(text, "passage") for text in texts))
+        texts = (Segment(prompt.passage_text(one, numbered=False), "passage", owner=one.owner) for one in self.passages)
+        return (*prefix, *texts)
 
     def waited(self, seconds: float) -> Draft:
         """The draft after a wait that is not the question's fault, for a model to be loaded."""
