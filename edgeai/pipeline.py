@@ -157,16 +157,24 @@ def answer(
     request, draft = _request(draft, generator, settings, history)
     if not request:
         draft.budget.costs.untried()
-        return draft.extractive(verdict, "no time to generate")
+        given = draft.extractive(verdict, "no time to generate")
+        _prepare(draft, generator)
+        return given
     pieces: list[Piece] = []
     sent = time.perf_counter()
     for piece in generator.stream(request, draft.budget.deadline):
         pieces.append(piece)
         yield piece
     given = draft.generated(pieces, request.passages, verdict, generator.spec, sent)
-    if draft.cut and generator.spec.independent:  # others cannot use a passage that was computed apart
-        generator.prepare(draft.whole(generator.spec.template))
+    if draft.cut:
+        _prepare(draft, generator)
     return given
+
+
+def _prepare(draft: Draft, generator: TextGenerator) -> None:
+    """Compute the passages while nobody waits; models that read them one after another could not use that."""
+    if generator.spec.independent:
+        generator.prepare(draft.whole(generator.spec.template))
 
 
 def _request(
@@ -184,12 +192,9 @@ def _request(
         text = prompt.passage_text(passage, numbered=not generator.spec.independent)
         return generator.missing([text])[0] or ATTENDED * generator.count_tokens(text)
 
-    shown, cut = shorten.fit(
-        draft.passages,
-        draft.readings,
-        cost,
-        draft.budget.room(rest, SPARE_FORWARDS if generator.spec.independent else WORDY_FORWARDS),
-    )
+    foretold = generator.spec.independent and draft.readings  # by the reader; else each word takes a forward
+    room = draft.budget.room(rest, SPARE_FORWARDS if foretold else WORDY_FORWARDS)
+    shown, cut = shorten.fit(draft.passages, draft.readings, cost, room)
     request = draft.lay_out(shown, generator, settings, history) if shown else None
     return request, replace(draft, cut=(*draft.cut, *cut))
 

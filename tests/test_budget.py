@@ -18,6 +18,8 @@ from edgeai.budget import (
     QUESTION_TOKENS,
     SENTENCE_TOKENS,
     SPARE_FORWARDS,
+    SPARE_TOKENS,
+    WORDY_FORWARDS,
     Budget,
     Costs,
     Rate,
@@ -102,6 +104,13 @@ def test_a_missed_deadline_weighs_more_than_a_chance_not_taken():
     for _ in range(100):
         costs.untried()
     assert costs.rates.prefill.mean < before  # sooner or later it is tried again
+    assert costs.rates.forward.mean < Rates().forward.mean
+
+
+def test_a_slow_hour_of_forwards_does_not_keep_the_next_answers_from_being_tried():
+    usual, slow = (Rates(prefill=Rate(1.5, 0.0), forward=Rate(mean, mean)) for mean in (8.0, 90.0))
+    assert budget(300, usual).room(40) - budget(300, slow).room(40) < SPARE_TOKENS
+    assert budget(900, usual).room(40, WORDY_FORWARDS) - budget(900, slow).room(40, WORDY_FORWARDS) > 1_000
 
 
 def test_costs_are_kept_by_what_they_depend_on(tmp_path, monkeypatch):

@@ -196,6 +196,16 @@ def test_without_time_to_generate_the_passages_speak(assistant, docs):
     assert answer.degraded[-1] == "no time to generate"
     assert "20 weeks" in answer.text
     assert not generator.prompts
+    assert not hasattr(generator, "prepared")  # it reads passages one after another
+
+
+def test_what_there_was_no_time_for_is_prepared_for_the_next_question(assistant, docs):
+    generator = Scripted("Parents may take 20 weeks of paid parental leave [1].")
+    generator.spec = replace(generator.spec, independent=True)
+    generator.missing = lambda texts: [100_000 for _ in texts]
+    answer = ask(assistant, docs, generator, "How long is parental leave?", budget_ms=60_000).answer
+    assert answer.degraded[-1] == "no time to generate"
+    assert any("20 weeks" in text for text in generator.prepared)
 
 
 def test_passages_that_were_cut_are_prepared_whole_for_the_next_question(assistant, docs):
