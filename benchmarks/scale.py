@@ -4,7 +4,8 @@ A question costs one forward of the embedder, beside which the keyword index is 
 what was found is fused. Physics of the vector search, at 384 dimensions:
 
 - exact (up to 48 MiB of vectors): 1,536 bytes a chunk are read once, so 10,000 chunks take 15 MB;
-- codes: 48 bytes a chunk, 48 MB at a million, and at least 100 vectors of 1,536 bytes from SQLite.
+- codes: 48 bytes a chunk, 48 MB at a million (and as many again, of which few are looked at), and at least 100 vectors
+  of 1,536 bytes from SQLite.
 
 The floor is those bytes at the bandwidth of this machine's memory, which is measured by adding up a large array; "times
 the floor" is how far the search is from it. What lies between is popcounts, selection, and above all SQLite's look-ups,

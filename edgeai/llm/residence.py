@@ -26,9 +26,9 @@ SEQUENCES = FIRST + PASSAGES
 # Cells that a prompt may share with passages of earlier ones: each token that is computed looks through all cells up to
 # the last one in use. With 1,800 in use 77 new tokens take 130 to 202 ms, with 80 118 to 122 (two cores).
 RESIDENT = 512
-# For copies: about 13 passages of 160 tokens at 22.5 KiB a token (135M, half precision). Putting one back takes 1 to 2
-# milliseconds, computing it 200 and more.
-COPIED_BYTES = 48_000_000
+# For copies: about 6 passages of 160 tokens at 22.5 KiB a token (135M, half precision); more are on the shelf. Putting
+# one back takes 1 to 2 milliseconds, from the shelf 2 to 3 more, computing it 200 and more.
+COPIED_BYTES = 24_000_000
 
 
 @dataclass(frozen=True, slots=True)
