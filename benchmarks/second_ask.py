@@ -32,6 +32,7 @@ from edgeai.store import Store, kept_states
 ANSWERED = {0, 4}  # exit codes: an answer, and none in the documents
 COLD_EVERY = 4  # questions to the kept process
 LOADING_S = 60
+PREPARING_S = 3.0  # the kept process computes passages for the next question; a cold one is to have no such neighbour
 
 
 def main() -> None:
@@ -55,6 +56,7 @@ def main() -> None:
         overhead.append(wall - answer)
         bare.append(run([sys.executable, "-c", "pass"], 0)[0])
         if number % COLD_EVERY == 0:
+            time.sleep(PREPARING_S)
             cold.append(ask(next(others), options.index, keep=0)[0])
     figures = {"kept_ms": kept, "overhead_ms": overhead, "interpreter_ms": bare, "cold_ms": cold}
     same = (keepalive.status() or {}).get("pid") == process["pid"]

@@ -30,6 +30,9 @@ __all__ = ["Kept", "Lost", "Plan", "Setup", "ask", "leave", "plan", "status", "s
 MINUTES = 10.0  # without a question, until the models are freed
 PATIENCE = 1.0  # seconds to wait for who is busy with another question: about what loading the models takes
 LONG_PATIENCE = 10.0  # seconds, for who has nothing better to do
+# For glibc in the process that stays: buffers of megabytes go back to the system, and few threads have a heap of their
+# own. 24 questions leave it 30 MB smaller.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_ARENA_MAX": "2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def _start(wanted: Plan) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env={**os.environ, "EDGEAI_HOME": str(data_dir().absolute())},
+        env={**ALLOCATOR, **os.environ, "EDGEAI_HOME": str(data_dir().absolute())},
         start_new_session=True,
     )
     assert process.stdin is not None

@@ -197,8 +197,12 @@ def _independent(
 ) -> Independent:
     """With what is kept behind the prefix that prompts most likely begin with."""
     shelf = Shelf(kept, engine(spec, flash_attention=flash_attention, gpu_layers=layers)) if kept else Shelf()
-    shelf.choose(_encode(llama, spec, prefix_segments(spec.template, numbered=False)).prefix)
-    return Independent(llama, shelf=shelf)
+    beginning = _encode(llama, spec, prefix_segments(spec.template, numbered=False))
+    shelf.choose(beginning.prefix)
+    residence = Independent(llama, shelf=shelf)
+    residence.reuse(beginning)
+    residence.evaluate(beginning)  # a question's time is not to be spent on it
+    return residence
 
 
 def _load(open_: Callable[..., Llama], residence: Callable[[Llama, int], Residence], layers: int | None) -> Residence:
