@@ -192,7 +192,7 @@ def _open(path: Path, *, read_only: bool) -> apsw.Connection:
         raise EngineMissing(
             f"The vector search of SQLite does not load ({error}); run `pip install --force-reinstall sqlite-vec`."
         ) from error
-    connection.execute(_PRAGMAS)
+    connection.execute(_PRAGMAS).fetchall()  # to the end: some of them return a row
     return connection
 
 
