@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from edgeai.grounding.read import chosen
 from edgeai.records import Passage, Reading
-from edgeai.text.sentences import sentences
+from edgeai.text.sentences import touched
 
 SHORTENED = "passages shortened"
 DROPPED = "fewer passages"
@@ -69,8 +69,8 @@ def _sizes(whole: Passage, reading: Reading | None, spare: float, room: float) -
 
 def excerpt(passage: Passage, reading: Reading) -> Passage:
     """The sentences of a passage that its reading touches, offsets kept exact; the passage where there are none."""
-    touched = [span for span in sentences(passage.text) if span[0] < reading.end and reading.start < span[1]]
-    return _part(passage, touched[0][0], touched[-1][1]) if touched else passage
+    start, end = touched(passage.text, reading.start, reading.end)
+    return _part(passage, start, end) if start < end else passage
 
 
 def around(passage: Passage, reading: Reading, words: int) -> Passage:

@@ -89,6 +89,14 @@ def test_an_empty_cell_means_that_the_passage_does_not_hold_the_answer():
     assert read(COURSES, "£210", "What is the price of the first aid course?").answerable == 0.8
 
 
+def test_a_follow_up_names_the_row_and_the_question_before_it_the_column():
+    passage = Passage(1, TANKS, "/ships.md", 0, len(TANKS))
+    start = TANKS.index("14,000 l")
+    taken = Reading(0.9, 0.8, start, start + 8, 0.5)
+    found = cells.pointed(["And Fulmar?", "And Fulmar? tank capacity solan"], passage, taken)
+    assert words(TANKS, found) == "86,000 l"
+
+
 def test_the_first_question_that_points_decides():
     passage = Passage(1, OFFICES, "/offices.json", 0, len(OFFICES))
     start = OFFICES.index("18:30")

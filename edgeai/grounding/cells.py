@@ -41,14 +41,13 @@ Row = tuple[Cell, ...]
 
 
 def pointed(questions: Sequence[str], passage: Passage, reading: Reading) -> Reading:
-    """The reading, with the cell that the first of these questions to point at one does, if it found another there.
+    """The reading, with the cell that the questions point at, if it found another one in the same table.
 
     Where that cell is empty the passage does not hold the answer. What is no cell of a table stays as it is.
     """
     for table in tables(passage):
         if table[0][0].start <= reading.start < table[-1][-1].end:
-            found = (cell_of(question, table, reading.start) for question in dict.fromkeys(questions))
-            cell = next((cell for cell in found if cell), None)
+            cell = cell_of(questions, table, reading.start)
             if cell and not cell.text:
                 return replace(reading, answerable=min(reading.answerable, EMPTY))
             if cell and not cell.start <= reading.start < cell.end:
@@ -56,20 +55,21 @@ def pointed(questions: Sequence[str], passage: Passage, reading: Reading) -> Rea
     return reading
 
 
-def cell_of(question: str, table: Sequence[Row], chosen: int = -1) -> Cell | None:
-    """The cell in the row and the column that share most with the question, None where no row stands out.
+def cell_of(questions: Sequence[str], table: Sequence[Row], chosen: int = -1) -> Cell | None:
+    """The cell in the row and the column that share most with a question, None where no row stands out.
 
-    Where no column does it is that of the cell at the offset `chosen`. The first column names the rows. A cell that is
-    left out has no text.
+    For each the first question that makes one stand out decides: "And in France?" names a row, and the column is that
+    of the question before. Where none names a column it is that of the cell at the offset `chosen`. The first column
+    names the rows. A cell that is left out has no text.
     """
-    asked = words(" ".join(query_terms(question)))
+    asked = [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
     columns = list(dict.fromkeys(cell.column for row in table for cell in row[1:] if cell.column))
-    named = _standing_out(asked, columns)
+    named = _first_standing_out(asked, columns)
     here = (cell.column for row in table for cell in row if cell.start <= chosen < cell.end)
     column = columns[named] if named is not None else next(here, "")
     if column not in columns:
         return None
-    row = _standing_out(asked, [" ".join(cell.text for cell in row if cell.column != column) for row in table])
+    row = _first_standing_out(asked, [" ".join(cell.text for cell in row if cell.column != column) for row in table])
     if row is None:
         return None
     left_out = Cell(table[row][-1].end, table[row][-1].end, "", column)
@@ -140,6 +140,10 @@ def _places(line: str) -> Iterator[tuple[int, int]]:
         begin = start + part.index(text)
         yield begin, begin + len(text)
         start += len(part) + 1
+
+
+def _first_standing_out(asked: Sequence[Sequence[str]], texts: Sequence[str]) -> int | None:
+    return next((row for one in asked if (row := _standing_out(one, texts)) is not None), None)
 
 
 def _standing_out(asked: Sequence[str], texts: Sequence[str]) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from edgeai.grounding.cite import citation, with_mark
 from edgeai.records import Citation, Passage
 from edgeai.text.acronyms import acronyms, definition
-from edgeai.text.sentences import sentences
+from edgeai.text.sentences import touched
 
 SURE = 0.95  # that an answer found by its initials is right
 
@@ -49,6 +49,4 @@ def _sentence(text: str, acronym: str, meaning: str) -> tuple[int, int]:
     places = [found.span() for found in said.finditer(text)]
     letters = [found.span() for found in re.finditer(rf"\b{re.escape(acronym)}", text)]
     one, other = min(((a, b) for a in places for b in letters), key=lambda pair: abs(pair[0][0] - pair[1][0]))
-    start, end = min(one[0], other[0]), max(one[1], other[1])
-    touched = [span for span in sentences(text) if span[0] < end and start < span[1]]
-    return (touched[0][0], touched[-1][1]) if touched else (start, end)
+    return touched(text, min(one[0], other[0]), max(one[1], other[1]))

@@ -60,7 +60,7 @@ def whole(questions: Sequence[str], passage: Passage, reading: Reading) -> Readi
 def _hours(text: str, start: int, end: int) -> tuple[int, int]:
     """From when to when, where the span is one of the two times."""
     for hours in _HOURS.finditer(text, max(0, start - REACH), end + REACH):
-        if hours.start() < end and start < hours.end() and hours.start() <= start and end <= hours.end():
+        if hours.start() <= start and end <= hours.end():
             return hours.span()
     return start, end
 

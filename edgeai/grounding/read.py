@@ -14,7 +14,7 @@ from edgeai.grounding import versions
 from edgeai.grounding.cite import citation
 from edgeai.records import Citation, Passage, Reading, Verdict
 from edgeai.scores import contains
-from edgeai.text.sentences import sentences
+from edgeai.text.sentences import touched
 
 # Added to the fused score of a hit: WEIGHT * trust * log-odds of its relevance, limited to +-LIMIT so that one odd
 # judgement cannot turn everything around. Trust is that of `retrieve.language_trust`: the reader knows English only.
@@ -164,5 +164,4 @@ def extract(passage: Passage, reading: Reading) -> tuple[str, Citation] | None:
 
 def source(passage: Passage, reading: Reading) -> Citation:
     """The citation of the sentence that a span stands in."""
-    around = [span for span in sentences(passage.text) if span[0] < reading.end and reading.start < span[1]]
-    return citation(passage, (around[0][0], around[-1][1]) if around else (reading.start, reading.end))
+    return citation(passage, touched(passage.text, reading.start, reading.end))

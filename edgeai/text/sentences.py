@@ -44,6 +44,14 @@ def sentences(text: str) -> list[Span]:
     return [span for start, end in _blocks(text) for span in _split(text, start, end)]
 
 
+def touched(text: str, start: int, end: int) -> Span:
+    """From the beginning of the first to the end of the last sentence that a part of a text touches; the part itself
+    where there is none.
+    """
+    found = [span for span in sentences(text) if span[0] < end and start < span[1]]
+    return (found[0][0], found[-1][1]) if found else (start, end)
+
+
 def is_complete(sentence: str) -> bool:
     """Whether a sentence ends in sentence punctuation, closing quotes and citation marks aside."""
     return _COMPLETE.search(sentence.rstrip()) is not None
