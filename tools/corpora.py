@@ -46,6 +46,7 @@ class Question:
 
     `shown` are passages it was written for; `gold` those that support the answer. `response` holds "{passage id}"
     after each claim, "" where only spans are known. `misses` are passages that look as if they answered it and do not.
+    `twin` is the id of a question that its passage does answer and that differs in as little as possible.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Question:
     response: str = ""
     history: tuple[Turn, ...] = ()
     misses: tuple[str, ...] = ()
+    twin: str = ""
 
     @property
     def answerable(self) -> bool:
@@ -96,8 +98,9 @@ def read_near_misses(path: Path, corpora: Iterable[Corpus]) -> Corpus:
         start = text.text.index(pair["answer"])
         shown, group = (text.id,), text.group
         span = Span(text.id, start, start + len(pair["answer"]))
-        miss = Question(f"miss-{number}", "near", group, "near_miss", pair["miss"], shown, misses=shown)
-        hit = Question(f"hit-{number}", "near", group, "single", pair["hit"], shown, shown, (span,))
+        asked, twin = pair["miss"], f"hit-{number}"
+        miss = Question(f"miss-{number}", "near", group, "near_miss", asked, shown, misses=shown, twin=twin)
+        hit = Question(twin, "near", group, "single", pair["hit"], shown, shown, (span,))
         questions += [miss, hit]
     used = {question.shown[0] for question in questions}
     return Corpus("near", {name: text for name, text in texts.items() if name in used}, tuple(questions))

@@ -22,12 +22,15 @@ from tools.encoder import Pairs
 
 QUESTION_TOKENS, PAIR_TOKENS = 48, 192
 CLS, SEP = 101, 102
+CUT = 0.25  # of the passages are also shown without the sentence that answers
 LONG = 40  # tokens: a longer gold span says where to look, not what to answer
 TITLE_DROPPED = 0.3  # of the pairs, so that the reader does not rely on titles
 CROPPED = 0.2  # of the pairs show one to three sentences only, as a note or a table row is
 KEYWORDS = 0.1  # of the questions are asked as bare keywords, as people type into a search box
 
 TYPED = frozenset({"single", "numeric", "near_miss"})  # kinds that survive as keywords
+SAID_ONCE = frozenset({"single", "numeric", "table"})  # kinds whose answer is in one place
+REPEATED = frozenset({"policyqa_dev", "covidqa", "clapnq"})  # corpora whose passages say things several times
 
 _NAME = re.compile(r"(?<=[\w,] )[A-Z][\w'’-]+(?: (?:of |the )?[A-Z][\w'’-]+)*")
 _NUMBER = re.compile(r"\b\d[\d,.]*\b")
@@ -38,6 +41,7 @@ class Pair:
     """One (question, passage); None where the pair teaches nothing about a head."""
 
     ids: tuple[int, ...]
+    passage: str  # its id
     passage_from: int  # first token of the passage
     relevant: bool | None
     answerable: bool | None
@@ -106,6 +110,8 @@ class Sampler:
                 yield self._pair(question, name, unit, relevant=False, answerable=False)
         if question.gold and self._random.random() < swap and (altered := self._altered(question)):
             yield self._pair(altered, question.gold[0], unit, relevant=None, answerable=False)
+        if question.gold and self._random.random() < CUT and (rest := self._without_answer(question)):
+            yield self._pair(question, question.gold[0], unit, relevant=None, answerable=False, text=rest)
 
     def _altered(self, question: Question) -> Question | None:
         """The question about another name or number of the same document, which its passage does not mention."""
@@ -125,8 +131,30 @@ class Sampler:
         other = self._random.choice(sorted(choices))
         return replace(question, text=question.text[: match.start()] + other + question.text[match.end() :])
 
-    def _pair(self, question: Question, name: str, unit: int, *, relevant: bool | None, answerable: bool) -> Pair:
-        text = self._texts[name]
+    def _without_answer(self, question: Question) -> Text | None:
+        """The first gold passage without the sentences (or table row) of its answer; None where more may answer."""
+        if question.kind not in SAID_ONCE or question.corpus in REPEATED or len(question.spans) != 1:
+            return None
+        span = question.spans[0]
+        text = self._texts[span.passage]
+        bounds = sentences(text.text)
+        inside = [(start, end) for start, end in bounds if start < span.end and span.start < end]
+        if not inside or len(bounds) - len(inside) < 2:
+            return None
+        rest = text.text[: inside[0][0]] + text.text[inside[-1][1] :]
+        return None if text.text[span.start : span.end] in rest else replace(text, text=rest)
+
+    def _pair(
+        self,
+        question: Question,
+        name: str,
+        unit: int,
+        *,
+        relevant: bool | None,
+        answerable: bool,
+        text: Text | None = None,
+    ) -> Pair:
+        text = text or self._texts[name]
         spans = [span for span in question.spans if span.passage == name] if answerable else []
         text, spans = self._cropped(text, spans) if (spans or not answerable) else (text, spans)
         title = "" if self._random.random() < TITLE_DROPPED else text.title
@@ -144,7 +172,7 @@ class Sampler:
                 found.append((first + offset, last + offset))
         short = all(last - first < LONG for first, last in found)
         teaches = not answerable or (bool(found) and short and question.kind not in ("long", "yesno"))
-        return Pair(tuple(ids), passage_from, relevant, answerable, tuple(found[:1]), teaches, unit)
+        return Pair(tuple(ids), name, passage_from, relevant, answerable, tuple(found[:1]), teaches, unit)
 
     def _cropped(self, text: Text, spans: list[Span]) -> tuple[Text, list[Span]]:
         """Sometimes only a few sentences around the first span, or around any place where there is none."""

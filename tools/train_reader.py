@@ -14,7 +14,7 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ DEVELOPMENT = frozenset(
 LENGTHS = (128, PAIR_TOKENS)  # tokens that pairs are padded to
 PER_EPOCH = {"covidqa": 0.5, "policyqa_dev": 0.7}  # times a corpus is drawn each epoch, 1 where not named
 SWAPPED = 0.25  # of the answerable questions are also asked about another name or number
-RANKING, DISTILLED = 0.5, 1.0  # weights of those losses; all others count 1
+RANKING, DISTILLED, CONTRAST = 0.5, 1.0, 1.0  # weights of those losses; all others count 1
 SAVE_EVERY, LOG_EVERY = 50, 25  # steps
 
 
@@ -111,6 +111,7 @@ def losses(reading: Reading, batch: Sequence[Pair]) -> dict[str, Tensor]:
         start=torch.zeros(()),
     ) / max(1, 2 * len(rows))
     found["ranking"] = RANKING * _ranking(reading.relevance, batch)
+    found["contrast"] = CONTRAST * _contrast(reading.answerable, batch)
     return found
 
 
@@ -132,6 +133,25 @@ def _ranking(relevance: Tensor, batch: Sequence[Pair]) -> Tensor:
         if gold and len(gold) < len(rows):
             terms.append(relevance[rows].logsumexp(0) - relevance[gold].logsumexp(0))
     return torch.stack(terms).mean() if terms else relevance.sum() * 0
+
+
+def _contrast(answerable: Tensor, batch: Sequence[Pair]) -> Tensor:
+    """How far a passage that answers is above the same one that does not: another question, or without its answer.
+
+    Pairwise logistic loss over bundles of instances that differ in little (arXiv:2104.08735).
+    """
+    bundles: dict[tuple[int, str], list[int]] = {}
+    for row, pair in enumerate(batch):
+        if pair.answerable is not None:
+            bundles.setdefault((pair.unit, pair.passage), []).append(row)
+    terms = [
+        functional.softplus(answerable[other] - answerable[row])
+        for rows in bundles.values()
+        for row in rows
+        for other in rows
+        if batch[row].answerable and not batch[other].answerable
+    ]
+    return torch.stack(terms).mean() if terms else answerable.sum() * 0
 
 
 def _distillation(reading: Reading, wanted: Reading) -> Tensor:
@@ -218,11 +238,12 @@ def _batches(material: Material, options: argparse.Namespace, seed: int) -> Iter
     All have the same size, because memory of ever new sizes is what a step would mostly wait for.
     """
     drawn = random.Random(seed)
-    questions = [q for q in material.training for _ in range(int(_share(q, options) + drawn.random()))]
-    drawn.shuffle(questions)
+    units = [unit for unit in _units(material.training) for _ in range(int(_share(unit[0], options) + drawn.random()))]
+    drawn.shuffle(units)
     waiting: dict[int, list[Pair]] = {length: [] for length in LENGTHS}
-    for unit, question in enumerate(questions):
-        pairs = list(material.sampler.pairs(question, unit, swap=SWAPPED if question.corpus != "near" else 0.0))
+    for number, unit in enumerate(units):
+        swap = SWAPPED if unit[0].corpus != "near" else 0.0
+        pairs = [pair for question in unit for pair in material.sampler.pairs(question, number, swap=swap)]
         longest = max((len(pair.ids) for pair in pairs), default=0)
         length = next(length for length in LENGTHS if length >= longest)
         if waiting[length] and len(waiting[length]) + len(pairs) > options.tokens // length:
@@ -230,6 +251,14 @@ def _batches(material: Material, options: argparse.Namespace, seed: int) -> Iter
             waiting[length] = []
         waiting[length].extend(pairs)
     yield from (pairs for pairs in waiting.values() if pairs)
+
+
+def _units(questions: Iterable[Question]) -> list[list[Question]]:
+    """Questions that are learnt from together: each alone, twins as two."""
+    units: dict[str, list[Question]] = {}
+    for question in questions:
+        units.setdefault(question.twin or question.id, []).append(question)
+    return list(units.values())
 
 
 def _share(question: Question, options: argparse.Namespace) -> float:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from edgeai.grounding import cells
 from edgeai.grounding.cite import MARK, Content, Evidence, citation, cite, content, evidence, marked_sentences
 from edgeai.prompt import is_refusal, passage_text
 from edgeai.records import Citation, Passage, Retrieval, Verdict
@@ -177,20 +178,14 @@ def extract(
 
 
 def as_sentence(passage: Passage, span: Span) -> str:
-    """A sentence without its list mark; a table row as "column: value" pairs where its header is shown."""
+    """A sentence without its list mark; a table row as "column: value" pairs where its header is known."""
     text = " ".join(passage.text[slice(*span)].split())
     if not text.startswith("|"):
         return _LIST_MARK.sub("", text)
-    above = [*passage.header.splitlines(), *passage.text[: span[0]].splitlines()]
-    rules = [number for number, line in enumerate(above) if number and _RULE.fullmatch(line)]
-    cells, names = _cells(text), _cells(above[rules[-1] - 1]) if rules else []
-    if len(names) != len(cells):
-        return ", ".join(cell for cell in cells if cell)
-    return ", ".join(f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell)
-
-
-def _cells(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+    rows = (row for table in cells.tables(passage) for row in table)
+    row = next((row for row in rows if span[0] <= row[0].start < span[1]), ())
+    named = [f"{cell.column}: {cell.text}" if cell.column else cell.text for cell in row if cell.text]
+    return ", ".join(named) or ", ".join(filter(None, map(str.strip, text.strip("|").split("|"))))
 
 
 def _scored(question: str, passages: Sequence[Passage]) -> Iterator[tuple[float, Passage, Span]]:
