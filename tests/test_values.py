@@ -73,6 +73,7 @@ def test_different_values_of_one_kind_differ(one, other):
         ("30 April 2025", "2025-04-30"),
         ("April 30, 2025", "in April"),
         ("1921", "May 1921"),
+        ("April and October", "5 September 2022"),
         ("8:30", "8:30 pm"),
         ("noon", "12:00"),
         ("Monday to Friday", "Friday"),

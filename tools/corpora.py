@@ -96,7 +96,7 @@ def read_near_misses(path: Path, corpora: Iterable[Corpus]) -> Corpus:
         if text is None:
             continue
         start = text.text.index(pair["answer"])
-        shown, group = (text.id,), text.group
+        shown, group = (text.id,), text.group.partition("/")[0]  # as its corpus is split
         span = Span(text.id, start, start + len(pair["answer"]))
         asked, twin = pair["miss"], f"hit-{number}"
         miss = Question(f"miss-{number}", "near", group, "near_miss", asked, shown, misses=shown, twin=twin)

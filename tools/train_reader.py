@@ -31,7 +31,7 @@ from tools.pairs import PAIR_TOKENS, Encoder, Pair, Sampler, batch_of
 from tools.training import learning_rate, load, log, save
 
 DEVELOPMENT = frozenset(
-    {"Symbiosis", "Genocide", "Plymouth", "Southern_Europe", "ticketmaster.com", "clubs", "energy", "clinic"}
+    {"Symbiosis", "Genocide", "Plymouth", "Southern_Europe", "ticketmaster.com", "clubs", "energy", "clinic", "desk"}
 )
 LENGTHS = (128, PAIR_TOKENS)  # tokens that pairs are padded to
 PER_EPOCH = {"covidqa": 0.5, "policyqa_dev": 0.7}  # times a corpus is drawn each epoch, 1 where not named

@@ -128,7 +128,7 @@ def values(text: str, start: int, end: int) -> Values:
 def differ(one: Values, other: Values) -> bool:
     """Whether two spans state values of the same kind that cannot both be right; symmetric."""
     if one.dates and other.dates:
-        return not any(_same_date(a, b) for a in one.dates for b in other.dates) and any(
+        return _recurs(one.dates) == _recurs(other.dates) and not any(_same_date(a, b) for a in one.dates for b in other.dates) and any(
             _comparable_dates(a, b) for a in one.dates for b in other.dates
         )
     if one.times and other.times:
@@ -179,6 +179,11 @@ def _date(parts: dict[str, str | None]) -> Date | None:
 
 def _comparable_dates(one: Date, other: Date) -> bool:
     return any(a is not None and b is not None for a, b in zip(one, other, strict=True))
+
+
+def _recurs(found: Sequence[Date]) -> bool:
+    """Whether these are the months in which something happens every year, which no single day contradicts."""
+    return len(found) > 1 and not any(year or day for year, _, day in found)
 
 
 def _same_date(one: Date, other: Date) -> bool:
