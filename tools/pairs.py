@@ -171,7 +171,9 @@ class Sampler:
             ):
                 found.append((first + offset, last + offset))
         short = all(last - first < LONG for first, last in found)
-        teaches = not answerable or (bool(found) and short and question.kind not in ("long", "yesno"))
+        # Of a near miss's twin the words of the answer are known, but not where they stand if they do so twice.
+        sure = question.corpus != "near" or all(text.text.count(text.text[s.start : s.end]) == 1 for s in spans)
+        teaches = not answerable or (bool(found) and short and sure and question.kind not in ("long", "yesno"))
         return Pair(tuple(ids), name, passage_from, relevant, answerable, tuple(found[:1]), teaches, unit)
 
     def _cropped(self, text: Text, spans: list[Span]) -> tuple[Text, list[Span]]:
