@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
-from edgeai import expand, followup, prompt, retrieve, shorten
+from edgeai import expand, followup, prompt, retrieve, shorten, steps
 from edgeai.budget import ATTENDED, SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
 from edgeai.config import Settings
 from edgeai.engines import Embedder, Reader
@@ -86,13 +86,45 @@ def _ask(
         raise filled.needs_generator()
     load(engines)
     budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
+
+    def again(other: str, turns: Sequence[Turn]) -> steps.Found | None:
+        if not budget.leaves_step():
+            return None
+        draft = find(other, engines, settings, where, (*history, *turns), budget)
+        return _in_its_own_words(replace(draft, began=began, calibration=engines.calibration()))
+
     with ahead as prepared:
+        if not form and (joint := steps.both(question, again)):
+            return joint
         if prepared:
             draft = prepared.asked(began, budget)
         else:
             draft = replace(find(question, engines, settings, where, history, budget), began=began)
         draft = replace(draft, calibration=engines.calibration())
+        if not form and (joint := _in_two_steps(draft, again)):
+            return joint
         return (yield from answer(draft, engines, settings, history, form))
+
+
+def _in_two_steps(draft: Draft, again: steps.Ask) -> Answer | None:
+    """The answer by way of another document, where the question describes what it is about.
+
+    Within a budget the time for that would be missing for generating, so it is spent only where that is worth little.
+    """
+    direct = _in_its_own_words(draft)
+    if direct is None or (draft.budget.ms is not None and direct.answer.support == "strong"):
+        return None
+    return steps.bridged(draft.question, direct, again)
+
+
+def _in_its_own_words(draft: Draft) -> steps.Found | None:
+    """What the documents say without a language model, None where no reader tells what they do."""
+    if not draft.readings:
+        return None
+    verdict = draft.outlook()
+    if verdict.status == "refused":
+        return steps.Found("", draft.refused(verdict))
+    return steps.Found(draft.hint(), draft.defined() or draft.differing() or draft.extractive(verdict))
 
 
 def load(engines: Engines) -> None:

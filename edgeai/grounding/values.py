@@ -128,8 +128,10 @@ def values(text: str, start: int, end: int) -> Values:
 def differ(one: Values, other: Values) -> bool:
     """Whether two spans state values of the same kind that cannot both be right; symmetric."""
     if one.dates and other.dates:
-        return _recurs(one.dates) == _recurs(other.dates) and not any(_same_date(a, b) for a in one.dates for b in other.dates) and any(
-            _comparable_dates(a, b) for a in one.dates for b in other.dates
+        return (
+            _recurs(one.dates) == _recurs(other.dates)
+            and not any(_same_date(a, b) for a in one.dates for b in other.dates)
+            and any(_comparable_dates(a, b) for a in one.dates for b in other.dates)
         )
     if one.times and other.times:
         return not _covers(one.times, other.times, _same_time) and not _covers(other.times, one.times, _same_time)

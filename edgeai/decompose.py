@@ -1,0 +1,117 @@
+"""Questions that take two: one that names a thing by another fact, and two that are joined by "and".
+
+"How many seats has the room in which the beekeepers meet?" is asked as "In which room the beekeepers meet?" first, and
+then with the find in place of its description. Pure; English only; a heuristic over words that parses nothing, so the
+questions it makes are often clumsy: what becomes of them is for a reader to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_AUXILIARIES = "are|can|could|did|do|does|had|has|have|is|may|must|shall|should|was|were|will|would"
+_DETERMINER = re.compile(r"\b(?:the|our|my)\b")
+_NOUN = rf"(?:the|our|my)\s+(?P<noun>(?:(?!(?:{_AUXILIARIES})\b)[\w'’-]+\s+){{0,3}}?[a-z][\w'’-]*)"  # at last no name
+_END = r"\s*[?.!]*\s*$"
+_RELATIVE = re.compile(
+    rf"{_NOUN},?\s+(?P<relative>that|which|who|whom|whose|where|(?:at|by|for|from|in|on|to|with) which)\s+"
+    rf"(?P<clause>.+?){_END}"
+)
+_CONTACT = re.compile(  # "the room we booked", "the plan Ada chose", where a verb can be told by its ending
+    rf"{_NOUN}\s+(?P<clause>(?:(?:I|you|he|she|we|they)\s+\w+"
+    rf"|[A-Z][\w’-]+(?:\s[A-Z][\w’-]+)?\s+[a-z]\w+(?:s|ed)\b).*?){_END}"
+)
+_PARTICIPLE = re.compile(  # "the course taught by Ada"
+    rf"{_NOUN}\s+(?P<clause>(?:[a-z]{{3,}}ed|bought|built|cut|found|given|held|kept|led|lent|lost|made|run|sent|shown|sold"
+    rf"|taken|taught|written)\s+(?:after|as|at|before|between|by|during|for|from|in|into|of|on|to|under|with)\b.+?){_END}"
+)
+_AUXILIARY = re.compile(rf"\b(?:{_AUXILIARIES})\s+$", re.IGNORECASE)
+_MAIN_VERBS = frozenset(
+    """appear apply arrive bear begin bought built carry charge clean cleaned close closed come contain cost cover cut
+    deliver delivered drive earn end expire find finish finished fit found get give go have held hold inspected
+    installed introduced keep kept last lead leave live look made measure meet moved need offer open opened own pay play
+    poured print provide published put repaired replaced run say sent serve serviced set shrink signed sit sold stand
+    start stay stop stored take teach use wear weigh work written""".split()  # noqa: SIM905
+)
+_PEOPLE = frozenset({"colleague", "employee", "lady", "man", "member", "one", "people", "person", "someone", "woman"})
+
+_QUESTION_WORD = (
+    r"(?:(?:at|by|for|from|in|on|since|to|until|with|within)\s+)?(?:how|what|when|where|which|who|whom|whose|why)\b"
+)
+_ASKS = re.compile(rf"\W*{_QUESTION_WORD}", re.IGNORECASE)
+_AND_ASKS = re.compile(rf",?\s+and\s+(?={_QUESTION_WORD})", re.IGNORECASE)
+_OF_BOTH = re.compile(
+    r"(?P<head>.+?\s(?P<preposition>at|for|from|in|of|on|to|with))\s(?P<one>[^,]+?),?\s+and,?\s+(?P=preposition)\s"
+    rf"(?P<other>.+?){_END}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A question whose subject is described: what to ask first, and the rest of it around the description."""
+
+    first: str
+    before: str
+    after: str
+
+    def then(self, find: str) -> str:
+        """The question with what was found in place of its description."""
+        return f"{self.before}{find}{self.after}?"
+
+
+def bridge(question: str) -> Bridge | None:
+    """What to ask first, None where no thing is described at the end of the question."""
+    for pattern, asked in ((_RELATIVE, _of_relative), (_CONTACT, _of_contact), (_PARTICIPLE, _of_participle)):
+        places = [place.start() for place in _DETERMINER.finditer(question) if place.start()]
+        found = [match for place in places if (match := pattern.match(question, place))]
+        if found:  # the last one is the innermost
+            before = question[: found[-1].start()]
+            noun, clause, verb = _without_verb(before, found[-1]["noun"], found[-1]["clause"])
+            return Bridge(asked(found[-1], noun, clause), before, f" {verb}" if verb else "")
+    return None
+
+
+def _without_verb(before: str, noun: str, clause: str) -> tuple[str, str, str]:
+    """Noun, clause, and the main verb, which may stand behind either: "does the plan cost that includes"."""
+    if not _AUXILIARY.search(before):
+        return noun, clause, ""
+    if noun.split()[-1] in _MAIN_VERBS and " " in noun:
+        return noun.rpartition(" ")[0], clause, noun.split()[-1]
+    if clause.split()[-1] in _MAIN_VERBS:
+        return noun, clause.rpartition(" ")[0], clause.split()[-1]
+    return noun, clause, ""
+
+
+def _of_relative(match: re.Match[str], noun: str, clause: str) -> str:
+    relative = match["relative"]
+    if relative in ("that", "which", "who", "whom"):
+        return f"{_which(noun)} {clause}?"
+    if relative == "whose":
+        return f"Which {noun}'s {clause}?"
+    return f"{'In' if relative == 'where' else relative.split()[0].capitalize()} which {noun} {clause}?"
+
+
+def _of_contact(_: re.Match[str], noun: str, clause: str) -> str:
+    return f"{_which(noun)} {clause}?"
+
+
+def _of_participle(_: re.Match[str], noun: str, clause: str) -> str:
+    return f"{_which(noun)} is {clause}?"
+
+
+def _which(noun: str) -> str:
+    return "Who" if noun.split()[-1] in _PEOPLE else f"Which {noun}"
+
+
+def halves(question: str) -> tuple[str, str] | None:
+    """The two questions that one asks, None where it asks one."""
+    if not _ASKS.match(question):
+        return None
+    parts = _AND_ASKS.split(question.strip().rstrip("?.! "))
+    if len(parts) == 2 and all(len(part.split()) > 1 for part in parts):  # not "when and where"
+        return f"{parts[0]}?", f"{parts[1]}?"
+    if match := _OF_BOTH.match(question):
+        return f"{match['head']} {match['one']}?", f"{match['head']} {match['other']}?"
+    return None
