@@ -220,7 +220,7 @@ def test_a_probable_answer_ends_the_reading_where_more_leaves_no_time_to_generat
 
 
 def test_an_answer_is_strong_weak_or_refused_as_its_confidence_falls():
-    outcomes = [draft(sure, 0.05).extractive(draft().outlook()) for sure in (0.9, 0.5, 0.1)]
+    outcomes = [draft(sure, 0.05).extractive(draft().outlook()) for sure in (0.9, 0.35, 0.1)]
     assert [one.support for one in outcomes] == ["strong", "weak", "none"]
     assert [one.status for one in outcomes] == ["answered", "answered", "refused"]
 
