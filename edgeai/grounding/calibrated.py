@@ -61,7 +61,7 @@ class Calibration:
 
 # P(the passages hold an answer) says more than that the answer shown is the right one. Fitted by tools/fit_policy.py on
 # 805 development questions, weighted so that a quarter has no answer.
-SHIPPED = Calibration(slope=0.55, offset=0.09, floor=FLOOR, basis="reader")
+SHIPPED = Calibration(slope=0.58, offset=0.09, floor=FLOOR, basis="reader")
 ALL_SHOWN = Calibration()  # nothing is withheld: for finding out what would be said
 
 
