@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from edgeai import expand, followup, prompt, retrieve, shorten, steps
 from edgeai.budget import ATTENDED, SPARE_FORWARDS, WORDY_FORWARDS, Budget, Costs
@@ -101,20 +102,9 @@ def _ask(
         else:
             draft = replace(find(question, engines, settings, where, history, budget), began=began)
         draft = replace(draft, calibration=engines.calibration())
-        if not form and (joint := _in_two_steps(draft, again)):
+        if not form and (joint := steps.bridged(question, partial(_in_its_own_words, draft), again)):
             return joint
         return (yield from answer(draft, engines, settings, history, form))
-
-
-def _in_two_steps(draft: Draft, again: steps.Ask) -> Answer | None:
-    """The answer by way of another document, where the question describes what it is about.
-
-    Within a budget the time for that would be missing for generating, so it is spent only where that is worth little.
-    """
-    direct = _in_its_own_words(draft)
-    if direct is None or (draft.budget.ms is not None and direct.answer.support == "strong"):
-        return None
-    return steps.bridged(draft.question, direct, again)
 
 
 def _in_its_own_words(draft: Draft) -> steps.Found | None:

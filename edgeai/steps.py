@@ -46,13 +46,15 @@ def both(question: str, ask: Ask) -> Answer | None:
     return _joined(question, f"{first.answer.text.rstrip('.')}; {later.text}", first.answer, later)
 
 
-def bridged(question: str, direct: Found, ask: Ask) -> Answer | None:
+def bridged(question: str, direct: Callable[[], Found | None], ask: Ask) -> Answer | None:
     """The answer about what a description means, with that named, None where nothing is described or found.
 
-    `direct` is what the question as it stands finds: mostly something, and with less confidence than two steps.
+    `direct` gives what the question as it stands finds: mostly something, and with less confidence than two steps.
     """
-    least = max(LEAST_CONFIDENCE, direct.answer.confidence if direct.answer.status != "refused" else 0.0)
-    if least > CERTAIN or (bridge := decompose.bridge(question)) is None:
+    if (bridge := decompose.bridge(question)) is None or (alone := direct()) is None:
+        return None
+    least = max(LEAST_CONFIDENCE, alone.answer.confidence if alone.answer.status != "refused" else 0.0)
+    if least > CERTAIN:
         return None
     first = ask(bridge.first, ())
     if first is None or first.answer.status != "answered" or not _names(first.words, question):
