@@ -135,6 +135,13 @@ class Budget:
         costs, left = accumulate(map(self._reading, lengths)), self.left()
         return max(sum(cost <= left for cost in costs), min(LEAST_READ, len(lengths)))
 
+    def part(self, of: int) -> Budget:
+        """A budget that ends after the first of so many equal parts of the time that is left."""
+        if self.ms is None:
+            return self
+        spent = (time.perf_counter() - self.began) * 1000
+        return replace(self, ms=spent + self.left() / of + FINISH_MS)
+
     def leaves_step(self) -> bool:
         """Whether there is time for another search, and for reading the first passages that it finds."""
         return self.left() > SEARCH_MS + LEAST_READ * self._reading(PASSAGE_CHARACTERS)

@@ -10,21 +10,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+LONGEST = 300  # characters: what is longer is a text with a question in it
+
 _AUXILIARIES = "are|can|could|did|do|does|had|has|have|is|may|must|shall|should|was|were|will|would"
 _DETERMINER = re.compile(r"\b(?:the|our|my)\b")
 _NOUN = rf"(?:the|our|my)\s+(?P<noun>(?:(?!(?:{_AUXILIARIES})\b)[\w'’-]+\s+){{0,3}}?[a-z][\w'’-]*)"  # at last no name
-_END = r"\s*[?.!]*\s*$"
 _RELATIVE = re.compile(
     rf"{_NOUN},?\s+(?P<relative>that|which|who|whom|whose|where|(?:at|by|for|from|in|on|to|with) which)\s+"
-    rf"(?P<clause>.+?){_END}"
+    r"(?P<clause>.+)"
 )
 _CONTACT = re.compile(  # "the room we booked", "the plan Ada chose", where a verb can be told by its ending
     rf"{_NOUN}\s+(?P<clause>(?:(?:I|you|he|she|we|they)\s+\w+"
-    rf"|[A-Z][\w’-]+(?:\s[A-Z][\w’-]+)?\s+[a-z]\w+(?:s|ed)\b).*?){_END}"
+    rf"|[A-Z][\w’-]+(?:\s[A-Z][\w’-]+)?\s+[a-z]\w+(?:s|ed)\b).*)"
 )
 _PARTICIPLE = re.compile(  # "the course taught by Ada"
     rf"{_NOUN}\s+(?P<clause>(?:[a-z]{{3,}}ed|bought|built|cut|found|given|held|kept|led|lent|lost|made|run|sent|shown|sold"
-    rf"|taken|taught|written)\s+(?:after|as|at|before|between|by|during|for|from|in|into|of|on|to|under|with)\b.+?){_END}"
+    rf"|taken|taught|written)\s+(?:after|as|at|before|between|by|during|for|from|in|into|of|on|to|under|with)\b.+)"
 )
 _AUXILIARY = re.compile(rf"\b(?:{_AUXILIARIES})\s+$", re.IGNORECASE)
 _MAIN_VERBS = frozenset(
@@ -43,7 +44,7 @@ _ASKS = re.compile(rf"\W*{_QUESTION_WORD}", re.IGNORECASE)
 _AND_ASKS = re.compile(rf",?\s+and\s+(?={_QUESTION_WORD})", re.IGNORECASE)
 _OF_BOTH = re.compile(
     r"(?P<head>.+?\s(?P<preposition>at|for|from|in|of|on|to|with))\s(?P<one>[^,]+?),?\s+and,?\s+(?P=preposition)\s"
-    rf"(?P<other>.+?){_END}",
+    r"(?P<other>.+)",
     re.IGNORECASE,
 )
 
@@ -63,14 +64,21 @@ class Bridge:
 
 def bridge(question: str) -> Bridge | None:
     """What to ask first, None where no thing is described at the end of the question."""
+    question = _plain(question)
+    places = [place.start() for place in _DETERMINER.finditer(question) if place.start()]
     for pattern, asked in ((_RELATIVE, _of_relative), (_CONTACT, _of_contact), (_PARTICIPLE, _of_participle)):
-        places = [place.start() for place in _DETERMINER.finditer(question) if place.start()]
-        found = [match for place in places if (match := pattern.match(question, place))]
-        if found:  # the last one is the innermost
-            before = question[: found[-1].start()]
-            noun, clause, verb = _without_verb(before, found[-1]["noun"], found[-1]["clause"])
-            return Bridge(asked(found[-1], noun, clause), before, f" {verb}" if verb else "")
+        for place in reversed(places):  # the last one is the innermost
+            if match := pattern.match(question, place):
+                before = question[:place]
+                noun, clause, verb = _without_verb(before, match["noun"], match["clause"])
+                return Bridge(asked(match, noun, clause), before, f" {verb}" if verb else "")
     return None
+
+
+def _plain(question: str) -> str:
+    """The question on one line, with single blanks and nothing behind its last word; "" for more than a question."""
+    plain = " ".join(question.split()).rstrip("?.! ")
+    return plain if len(plain) <= LONGEST else ""
 
 
 def _without_verb(before: str, noun: str, clause: str) -> tuple[str, str, str]:
@@ -79,7 +87,7 @@ def _without_verb(before: str, noun: str, clause: str) -> tuple[str, str, str]:
         return noun, clause, ""
     if noun.split()[-1] in _MAIN_VERBS and " " in noun:
         return noun.rpartition(" ")[0], clause, noun.split()[-1]
-    if clause.split()[-1] in _MAIN_VERBS:
+    if clause.split()[-1] in _MAIN_VERBS and " " in clause:
         return noun, clause.rpartition(" ")[0], clause.split()[-1]
     return noun, clause, ""
 
@@ -107,9 +115,10 @@ def _which(noun: str) -> str:
 
 def halves(question: str) -> tuple[str, str] | None:
     """The two questions that one asks, None where it asks one."""
+    question = _plain(question)
     if not _ASKS.match(question):
         return None
-    parts = _AND_ASKS.split(question.strip().rstrip("?.! "))
+    parts = _AND_ASKS.split(question)
     if len(parts) == 2 and all(len(part.split()) > 1 for part in parts):  # not "when and where"
         return f"{parts[0]}?", f"{parts[1]}?"
     if match := _OF_BOTH.match(question):

@@ -87,24 +87,36 @@ def _ask(
         raise filled.needs_generator()
     load(engines)
     budget = Budget(settings.budget_ms or None, time.perf_counter(), engines.costs)  # loading is not in it
-
-    def again(other: str, turns: Sequence[Turn]) -> steps.Found | None:
-        if not budget.leaves_step():
-            return None
-        draft = find(other, engines, settings, where, (*history, *turns), budget)
-        return _in_its_own_words(replace(draft, began=began, calibration=engines.calibration()))
-
     with ahead as prepared:
+        calibration = engines.calibration()
+
+        def look_up(other: str, turns: Sequence[Turn], time_left: Budget) -> Draft:
+            found = find(other, engines, settings, where, (*history, *turns), time_left)
+            return replace(found, began=began, budget=budget, calibration=calibration)
+
+        again = partial(_again, look_up, budget)
         if not form and (joint := steps.both(question, again)):
             return joint
         if prepared:
-            draft = prepared.asked(began, budget)
+            draft = replace(prepared.asked(began, budget), calibration=calibration)
         else:
-            draft = replace(find(question, engines, settings, where, history, budget), began=began)
-        draft = replace(draft, calibration=engines.calibration())
-        if not form and (joint := steps.bridged(question, partial(_in_its_own_words, draft), again)):
+            draft = look_up(question, (), budget)
+        floor = calibration.probability_of_floor if calibration and calibration.applies(read=True) else 0.0
+        if not form and (joint := steps.bridged(question, partial(_in_its_own_words, draft), again, floor)):
             return joint
         return (yield from answer(draft, engines, settings, history, form))
+
+
+def _again(
+    look_up: Callable[[str, Sequence[Turn], Budget], Draft],
+    budget: Budget,
+    question: str,
+    turns: Sequence[Turn],
+    parts: int,
+) -> steps.Found | None:
+    """What the documents say to another question, in one of so many parts of the time left; None without time."""
+    part = budget.part(parts)
+    return _in_its_own_words(look_up(question, turns, part)) if part.leaves_step() else None
 
 
 def _in_its_own_words(draft: Draft) -> steps.Found | None:

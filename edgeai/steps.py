@@ -29,37 +29,40 @@ class Found:
     answer: Answer
 
 
-Ask = Callable[[str, Sequence[Turn]], Found | None]  # None where there is no time
+# A question, the turns before it, and into how many parts the time left is divided, one of them for it; None where that
+# is too little.
+Ask = Callable[[str, Sequence[Turn], int], Found | None]
 
 
 def both(question: str, ask: Ask) -> Answer | None:
     """The answers to the two questions that one asks; None where it asks one, or either is not answered."""
     if (parts := decompose.halves(question)) is None:
         return None
-    first = ask(parts[0], ())
+    first = ask(parts[0], (), 3)  # the question as it stands may be the third
     if first is None or first.answer.status == "refused":
         return None
-    second = ask(parts[1], (Turn(parts[0], first.answer.text),))
+    second = ask(parts[1], (Turn(parts[0], first.answer.text),), 2)
     if second is None or second.answer.status == "refused" or second.words == first.words:
         return None
     later = _after(first.answer, second.answer)
     return _joined(question, f"{first.answer.text.rstrip('.')}; {later.text}", first.answer, later)
 
 
-def bridged(question: str, direct: Callable[[], Found | None], ask: Ask) -> Answer | None:
+def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: float = 0.0) -> Answer | None:
     """The answer about what a description means, with that named, None where nothing is described or found.
 
-    `direct` gives what the question as it stands finds: mostly something, and with less confidence than two steps.
+    `direct` gives what the question as it stands finds: mostly something, and with less confidence than two steps;
+    `floor` is the confidence that an answer needs.
     """
     if (bridge := decompose.bridge(question)) is None or (alone := direct()) is None:
         return None
-    least = max(LEAST_CONFIDENCE, alone.answer.confidence if alone.answer.status != "refused" else 0.0)
+    least = max(LEAST_CONFIDENCE, floor, alone.answer.confidence if alone.answer.status != "refused" else 0.0)
     if least > CERTAIN:
         return None
-    first = ask(bridge.first, ())
+    first = ask(bridge.first, (), 2)
     if first is None or first.answer.status != "answered" or not _names(first.words, question):
         return None
-    second = ask(bridge.then(first.words), ())
+    second = ask(bridge.then(first.words), (), 1)
     if second is None or second.answer.status == "refused" or not _is_about(second.answer, first.words):
         return None
     later = _after(first.answer, second.answer)
@@ -112,6 +115,7 @@ def _joined(question: str, text: str, first: Answer, second: Answer) -> Answer:
         second,
         question=question,
         text=text,
+        status="conflict" if "conflict" in (first.status, second.status) else "answered",
         citations=tuple(cited.values()),
         passages=(*first.passages, *(passage for passage in second.passages if passage.number not in known)),
         confidence=confidence,

@@ -74,6 +74,21 @@ def test_a_budget_that_is_spent_leaves_nothing():
     assert late.pairs([500] * 5) == LEAST_READ
 
 
+@given(st.integers(1, 5), st.floats(0, 0.2))
+def test_a_part_ends_when_its_share_of_the_time_left_is_over(parts, gone):
+    whole = Budget(400, time.perf_counter() - gone, Costs())
+    part = whole.part(parts)
+    assert part.left() == pytest.approx(whole.left() / parts, abs=5)
+    assert part.deadline <= whole.deadline + 0.005
+
+
+def test_a_step_needs_time_for_a_search_and_the_first_passages():
+    assert budget(None).part(3).leaves_step()
+    assert budget(300).leaves_step()
+    assert not budget(300).part(9).leaves_step()
+    assert not budget(30).leaves_step()
+
+
 @given(st.lists(st.floats(0.5, 8), min_size=60, max_size=80))
 def test_rates_follow_what_is_observed(values):
     rate = Rate(2.0, 0.5)

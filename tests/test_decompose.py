@@ -79,10 +79,30 @@ def test_two_questions_joined_by_and_are_told_apart(question, parts):
     assert halves(question) == parts
 
 
-@given(st.text(max_size=80))
-def test_any_text_can_be_looked_at(text):
-    bridge(text)
-    halves(text)
+WORDS = st.sampled_from(
+    ["who", "how", "and", "of", "the", "room", "that", "is", "does", "cost", "Ada", "held in", "?", "é"]
+)
+
+
+@given(st.one_of(st.text(max_size=80), st.lists(WORDS, max_size=12).map(" ".join)))
+def test_what_is_asked_instead_is_made_of_the_words_of_the_question(question):
+    plain = " ".join(question.split())
+    if found := bridge(question):
+        assert found.first.endswith("?")
+        assert plain.startswith(found.before)
+        assert found.after.strip() in plain
+        assert found.then("Old Tom") == f"{found.before}Old Tom{found.after}?"
+    if parts := halves(question):
+        assert all(part.endswith("?") and len(part.split()) > 1 for part in parts)
+        assert all(word in plain for part in parts for word in part.rstrip("?").split())
+
+
+def test_blanks_do_not_count_and_a_long_text_is_no_question():
+    found = bridge("How big is the room that " + " " * 20_000 + "we rent ? ")
+    assert found is not None
+    assert found.first == "Which room we rent?"
+    for text in ("How big is the room that we rent in " + "x" * 400, "what of " * 4_000, "how of a and " * 2_000):
+        assert (bridge(text), halves(text)) == (None, None)
 
 
 @given(st.from_regex(r"[A-Z][a-z]{0,8}( [A-Za-z]{1,8}){0,4}", fullmatch=True))

@@ -91,7 +91,7 @@ def said(text: str, path: str, quote: str, confidence: float = 0.8, status: str 
 def asking(**answers: Answer):
     """An `Ask` that knows answers by the first word of a question, and nothing else."""
 
-    def look_up(question, turns):
+    def look_up(question, turns, parts):
         answer = answers.get(question.split()[0])
         return answer and steps.Found(answer.question if answer.status != "refused" else "", answer)
 
@@ -152,12 +152,24 @@ def test_a_second_step_rests_on_both(answers):
     assert steps.bridged(CALLED, nothing, asking(**answers)) is None
 
 
+def test_a_contradiction_in_one_of_two_answers_remains_one():
+    contrary = replace(NINE, status="conflict")
+    assert steps.both(TWO, asking(When=contrary, who=ADA)).status == "conflict"
+    assert steps.both(TWO, asking(When=NINE, who=ADA)).status == "answered"
+
+
+def test_the_floor_of_an_index_holds_for_two_steps_together():
+    known = asking(Which=TOWER, How=HEIGHT)  # 0.72 together
+    assert steps.bridged(CALLED, nothing, known, floor=0.7) is not None
+    assert steps.bridged(CALLED, nothing, known, floor=0.74) is None
+
+
 def test_a_plain_question_asks_nothing_more():
-    def never(question, turns):
+    def never(question, turns, parts):
         raise AssertionError(question)
 
     assert steps.both("How long is parental leave?", never) is None
-    assert steps.bridged("How long is parental leave?", lambda: never("", ()), never) is None
+    assert steps.bridged("How long is parental leave?", lambda: never("", (), 1), never) is None
 
 
 def test_the_surer_of_one_step_and_two_is_shown():

@@ -94,7 +94,7 @@ class Sampler:
                 self._names[question.group].extend(_NUMBER.findall(question.text))
 
     def pairs(self, question: Question, unit: int, *, negatives: int = 1, swap: float = 0.0) -> Iterator[Pair]:
-        """Gold passages, passages that only look right, retrieved ones, and sometimes an altered question."""
+        """Gold passages, ones that only look right or were found; at times an altered question, or a cut passage."""
         if question.kind in TYPED and self._random.random() < KEYWORDS:
             question = replace(question, text=" ".join(query_terms(question.text)) or question.text)
         for name in question.gold:
