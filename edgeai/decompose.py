@@ -14,7 +14,10 @@ LONGEST = 300  # characters: what is longer is a text with a question in it
 
 _AUXILIARIES = "are|can|could|did|do|does|had|has|have|is|may|must|shall|should|was|were|will|would"
 _DETERMINER = re.compile(r"\b(?:the|our|my)\b")
-_NOUN = rf"(?:the|our|my)\s+(?P<noun>(?:(?!(?:{_AUXILIARIES})\b)[\w'’-]+\s+){{0,3}}?[a-z][\w'’-]*)"  # at last no name
+_NO_AUXILIARY = rf"(?!(?:{_AUXILIARIES})\b)"
+_NOUN = (
+    rf"(?:the|our|my)\s+(?P<noun>(?:{_NO_AUXILIARY}[\w'’-]+\s+){{0,3}}?{_NO_AUXILIARY}[a-z][\w'’-]*)"  # at last no name
+)
 _RELATIVE = re.compile(
     rf"{_NOUN},?\s+(?P<relative>that|which|who|whom|whose|where|(?:at|by|for|from|in|on|to|with) which)\s+"
     r"(?P<clause>.+)"
@@ -27,13 +30,19 @@ _PARTICIPLE = re.compile(  # "the course taught by Ada"
     rf"{_NOUN}\s+(?P<clause>(?:[a-z]{{3,}}ed|bought|built|cut|found|given|held|kept|led|lent|lost|made|run|sent|shown|sold"
     rf"|taken|taught|written)\s+(?:after|as|at|before|between|by|during|for|from|in|into|of|on|to|under|with)\b.+)"
 )
+_ASKS_IT = re.compile(  # "What is the name of", where the thing described is asked for itself
+    r"\b(?:who|what|which(?:\s+[\w'’-]+)?)\s+(?:is|are|was|were)\s+(?P<named>the\s+(?:names?|term|titles?)\s+(?:for|of)\s+)?$",
+    re.IGNORECASE,
+)
+_PASSIVE = re.compile(r"\b(?:is|are|was|were)\s+$", re.IGNORECASE)  # "When is the room cleaned by Ada?" describes none
 _AUXILIARY = re.compile(rf"\b(?:{_AUXILIARIES})\s+$", re.IGNORECASE)
 _MAIN_VERBS = frozenset(
-    """appear apply arrive bear begin bought built carry charge clean cleaned close closed come contain cost cover cut
-    deliver delivered drive earn end expire find finish finished fit found get give go have held hold inspected
-    installed introduced keep kept last lead leave live look made measure meet moved need offer open opened own pay play
-    poured print provide published put repaired replaced run say sent serve serviced set shrink signed sit sold stand
-    start stay stop stored take teach use wear weigh work written""".split()  # noqa: SIM905
+    """accept allow appear apply arrive ask be bear become begin belong bought built carry charge choose clean cleaned
+    close closed come contain cost cover cut deliver delivered drive earn end expire favour find finish finished fit
+    found get give go have held hold inspected installed introduced keep kept last lead leave live look made measure
+    meet moved need offer open opened own pay play poured print provide published put reach receive repaired replaced
+    run say see sell sent serve serviced set shrink signed sit sold stand start stay stop stored take teach use wear
+    weigh win work written""".split()  # noqa: SIM905
 )
 _PEOPLE = frozenset({"colleague", "employee", "lady", "man", "member", "one", "people", "person", "someone", "woman"})
 
@@ -51,9 +60,10 @@ _OF_BOTH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A question whose subject is described: what to ask first, and the rest of it around the description."""
+    """A question whose subject is described: what to ask first, what kind of thing that is, and the rest of it."""
 
     first: str
+    noun: str
     before: str
     after: str
 
@@ -71,7 +81,10 @@ def bridge(question: str) -> Bridge | None:
             if match := pattern.match(question, place):
                 before = question[:place]
                 noun, clause, verb = _without_verb(before, match["noun"], match["clause"])
-                return Bridge(asked(match, noun, clause), before, f" {verb}" if verb else "")
+                passive = pattern is _PARTICIPLE and not verb and _PASSIVE.search(before)
+                if passive or _asks_it(before, noun):
+                    return None
+                return Bridge(asked(match, noun, clause), noun, before, f" {verb}" if verb else "")
     return None
 
 
@@ -81,15 +94,32 @@ def _plain(question: str) -> str:
     return plain if len(plain) <= LONGEST else ""
 
 
+def _asks_it(before: str, noun: str) -> bool:
+    """Whether the thing described is asked for itself; "the name of the person who" may be more than who that is."""
+    asks_it = _ASKS_IT.search(before)
+    return asks_it is not None and not (asks_it["named"] and noun in _PEOPLE)
+
+
 def _without_verb(before: str, noun: str, clause: str) -> tuple[str, str, str]:
-    """Noun, clause, and the main verb, which may stand behind either: "does the plan cost that includes"."""
+    """Noun, clause, and the main verb with what follows it, which may stand behind either: "does the plan cost that
+    includes", "does the man who cleans the hall take over".
+    """
     if not _AUXILIARY.search(before):
         return noun, clause, ""
-    if noun.split()[-1] in _MAIN_VERBS and " " in noun:
-        return noun.rpartition(" ")[0], clause, noun.split()[-1]
-    if clause.split()[-1] in _MAIN_VERBS and " " in clause:
-        return noun, clause.rpartition(" ")[0], clause.split()[-1]
+    if split := _split(noun.split(), first=True):
+        return split[0], clause, split[1]
+    if split := _split(clause.split(), first=False):
+        return noun, *split
     return noun, clause, ""
+
+
+def _split(words: list[str], *, first: bool) -> tuple[str, str] | None:
+    """What stands before the first (else the last) main verb, and the rest from there on; None without one."""
+    places = [place for place, word in enumerate(words) if place and word in _MAIN_VERBS]
+    if not places:
+        return None
+    place = places[0 if first else -1]
+    return " ".join(words[:place]), " ".join(words[place:])
 
 
 def _of_relative(match: re.Match[str], noun: str, clause: str) -> str:

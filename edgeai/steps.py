@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from edgeai import decompose
 from edgeai.grounding import read
-from edgeai.grounding.cite import MARK, evidence
+from edgeai.grounding.cite import MARK, content, evidence
 from edgeai.prompt import place
 from edgeai.records import Answer, Citation, Passage, Turn
 from edgeai.scores import contains
@@ -56,19 +56,34 @@ def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: 
     """
     if (bridge := decompose.bridge(question)) is None or (alone := direct()) is None:
         return None
-    least = max(LEAST_CONFIDENCE, floor, alone.answer.confidence if alone.answer.status != "refused" else 0.0)
-    if least > CERTAIN:
-        return None
     first = ask(bridge.first, (), 2)
     if first is None or first.answer.status != "answered" or not _names(first.words, question):
         return None
-    second = ask(bridge.then(first.words), (), 1)
-    if second is None or second.answer.status == "refused" or not _is_about(second.answer, first.words):
+    worth = alone.answer.confidence if alone.answer.status != "refused" else 0.0
+    names_it = _same(alone.words, first.words)  # which is not what is asked of it
+    if worth > CERTAIN and not names_it:
         return None
+    second = ask(bridge.then(first.words), (), 1)
+    if second is None or second.answer.status == "refused" or contains(question, [second.words]):
+        return None
+    if not _is_about(second.answer, first.words, bridge.noun):
+        return None
+    if names_it and not _sources(first.answer) & _sources(second.answer):
+        worth = 0.0
     later = _after(first.answer, second.answer)
     mark = f" [{first.answer.citations[0].n}]" if first.answer.citations else ""
     joined = _joined(question, f"{later.text} ({first.words}{mark})", first.answer, later)
-    return joined if joined.confidence > least else None
+    return joined if joined.confidence > max(LEAST_CONFIDENCE, floor, worth) else None
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether one find holds the words of the other."""
+    return bool(one and other) and (contains(one, [other]) or contains(other, [one]))
+
+
+def _sources(answer: Answer) -> set[str]:
+    """The documents that an answer cites."""
+    return {citation.path for citation in answer.citations}
 
 
 def _names(find: str, question: str) -> bool:
@@ -76,11 +91,11 @@ def _names(find: str, question: str) -> bool:
     return 0 < len(find.split()) <= LONGEST and not contains(question, [find])
 
 
-def _is_about(answer: Answer, find: str) -> bool:
-    """Whether what the answer cites holds all content words of the find: the row of a table, or else the passage, with
-    title and headings.
+def _is_about(answer: Answer, find: str, noun: str) -> bool:
+    """Whether what the answer cites holds all content words of the find, but for what kind of thing that is: the row of
+    a table, or else the passage, with title and headings.
     """
-    named = evidence(find)
+    named = (content(find) - content(noun)) or content(find) or evidence(find)  # "Bramble" is "Bramble ward"
     texts = {passage.number: passage.text for passage in answer.passages}
     places = {passage.number: place(passage) for passage in answer.passages}
     quoted = ((one.n, one.quote if "|" in one.quote else texts[one.n]) for one in answer.citations)

@@ -53,6 +53,14 @@ def words(text: str, found: Reading) -> str:
         (TANKS, "118,000 l", "What is the capacity of the Fulmar?", "86,000 l"),  # the column as the reader has it
         (COURSES, "£210", "What is the price of the fast rescue boat course?", "£620"),
         (COURSES, "3 days", "What does first aid cost in days?", "2 days"),
+        (
+            TANKS,
+            "86,000 l | 33,200 l",
+            "Which ship uses 33,200 l a week?",
+            "MV Fulmar",
+        ),  # the first column is asked for
+        (COURSES, "£620", "In which course do I pay £620?", "Fast rescue boat"),
+        (OFFICES, "17:30", "What office closes at 17:30?", "Ticket office Kirkvane"),
         (OFFICES, "18:30", "When does the ticket office in Tarbeg open?", "06:45"),
         (OFFICES, "06:45", "When does the office in Kirkvane close?", "17:30"),
     ],

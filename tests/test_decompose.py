@@ -29,6 +29,9 @@ from edgeai.decompose import bridge, halves
         ("What does the plan cost that includes calls?", "Which plan includes calls?", "What does X cost?"),
         ("What does the band that plays on Friday cost?", "Which band plays on Friday?", "What does X cost?"),
         ("How much can the lift carry that stopped twice?", "Which lift stopped twice?", "How much can X carry?"),
+        ("When will the site be ready whose roof leaks?", "Which site's roof leaks?", "When will X be ready?"),
+        ("Whose desk does the man who leads sales take over?", "Who leads sales?", "Whose desk does X take over?"),
+        ("What is the name of the person who signs orders?", "Who signs orders?", "What is the name of X?"),
         # the innermost description is asked for first
         ("Who knows the man who met the girl that sings?", "Which girl sings?", "Who knows the man who met X?"),
     ],
@@ -47,6 +50,10 @@ def test_what_is_described_is_asked_for_first(question, first, then):
         "The ship that serves Little Vey",  # nothing is asked of it
         "What does the waiting room at Kirkvane cost?",
         "Which hostel allows pets?",
+        "What is the name of the first boat that crossed the lake?",  # that boat is what is asked for
+        "Who was the king written of in the canon?",
+        "On what day is the garden bin emptied at Upper Mill?",  # "emptied" is what is asked, not what describes
+        "Where in the app do I find what I deleted?",
         "",
     ],
 )

@@ -145,6 +145,7 @@ def test_half_an_answer_is_none(answers):
         {"Which": TOWER, "How": said("60 m", "/b.md", "Big Ben is 60 m high.")},  # of another one
         {"Which": TOWER, "How": ROW},  # of another one in the same table
         {"Which": said("tower", "/a.md", "The tower has a clock."), "How": HEIGHT},  # says nothing new
+        {"Which": TOWER, "How": said("a clock", "/b.md", "Old Tom has a clock.", 0.9)},  # as the question says
         {"Which": replace(TOWER, confidence=0.4), "How": replace(HEIGHT, confidence=0.5)},
     ],
 )
@@ -176,3 +177,23 @@ def test_the_surer_of_one_step_and_two_is_shown():
     unsure, sure = (steps.Found("9 m", said("9 m", "/c.md", "9 m high.", chance)) for chance in (0.6, 0.74))
     assert steps.bridged(CALLED, lambda: unsure, asking(Which=TOWER, How=HEIGHT)) is not None
     assert steps.bridged(CALLED, lambda: sure, asking(Which=TOWER, How=HEIGHT)) is None
+
+
+def test_the_thing_described_is_not_the_answer_to_what_is_asked_of_it():
+    found = steps.Found("the Old Tom", said("the Old Tom", "/a.md", "The Old Tom has a clock.", 0.95))
+    answer = steps.bridged(CALLED, lambda: found, asking(Which=TOWER, How=HEIGHT))
+    assert answer is not None
+    assert answer.text == "60 m [3] (Old Tom [1])"
+    same_document = replace(
+        HEIGHT,
+        citations=tuple(replace(one, path="/a.md") for one in HEIGHT.citations),
+        passages=(Passage(1, "Old Tom is 60 m high.", "/a.md", 50, 71),),
+    )
+    assert steps.bridged(CALLED, lambda: found, asking(Which=TOWER, How=same_document)) is None
+
+
+def test_what_kind_of_thing_a_find_is_need_not_stand_beside_what_is_said_of_it():
+    height = said("60 m", "/b.md", "| Big Ben | 60 m |", 0.9)
+    for find, is_joined in (("Big Ben tower", True), ("Old Tom tower", False)):
+        tower = said(find, "/a.md", f"{find} has a clock.")
+        assert (steps.bridged(CALLED, nothing, asking(Which=tower, How=height)) is not None) is is_joined

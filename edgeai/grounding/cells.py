@@ -24,6 +24,7 @@ PART = 0.5  # of the longer of two words, which those letters must make up at le
 _RULE = re.compile(r"[\s|:+=-]+")
 _BAR = re.compile(r"(?<!\\)\|")
 _LINE = re.compile(r"([\w\[][\w. \[\]-]{0,39}):\s+([^|]+)")
+_WHICH = re.compile(r"\b(?:which|what)\s+((?:[\w'’-]+\s+){1,3})", re.IGNORECASE)
 _NAMED = re.compile(r"\s*([^:|]{1,60}):\s+(.*)", re.DOTALL)
 
 
@@ -63,6 +64,9 @@ def cell_of(questions: Sequence[str], table: Sequence[Row], chosen: int = -1) ->
     names the rows. A cell that is left out has no text.
     """
     asked = [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
+    if any(_asks_which(question, table[0][0].column) for question in questions):
+        row = _first_standing_out(asked, [" ".join(cell.text for cell in row[1:]) for row in table])
+        return None if row is None else table[row][0]
     columns = list(dict.fromkeys(cell.column for row in table for cell in row[1:] if cell.column))
     named = _first_standing_out(asked, columns)
     here = (cell.column for row in table for cell in row if cell.start <= chosen < cell.end)
@@ -140,6 +144,13 @@ def _places(line: str) -> Iterator[tuple[int, int]]:
         begin = start + part.index(text)
         yield begin, begin + len(text)
         start += len(part) + 1
+
+
+def _asks_which(question: str, column: str) -> bool:
+    """Whether a question asks which of the things that a column names: "Which ship", "In what room"."""
+    wanted = _WHICH.search(question)
+    said, named = words(wanted[1]) if wanted else [], words(column)
+    return bool(named) and all(any(_akin(word, other) for other in said) for word in named)
 
 
 def _first_standing_out(asked: Sequence[Sequence[str]], texts: Sequence[str]) -> int | None:
