@@ -38,6 +38,14 @@ COSINE_WEIGHT = 1.5
 # An embedder that knows a question's language reads whole words: about this many characters a token. One that cuts
 # them to pieces, or into single characters, was not trained on the language, and its list counts that much less.
 CHARACTERS_PER_TOKEN = 4.0
+# Numbers, codes and names are cut to pieces in any language, so a question with this share of words that hardly any
+# other language has is English whatever else is in it: of 2,500 such questions .993 are then read instead of .972, of
+# those with a digit .973 instead of .898; of the German, Spanish and French ones no more than before.
+ENGLISH_SHARE = 0.15
+ENGLISH = frozenset(
+    """and are can could did do does for how is many much my of our should the there to what when where which who whom
+    whose why with would your""".split()  # noqa: SIM905
+)
 
 # Past the cap of its document a chunk counts this much less for every chunk above the cap, so that other documents
 # come first unless they hardly fit.
@@ -120,7 +128,12 @@ def fuse(keyword: Ranked, nearest: Ranked, cosines: Mapping[int, float], trust: 
 
 
 def language_trust(question: str, count_tokens: Callable[[str], int]) -> float:
-    """How far an embedder's vector of a question can be relied on, 0..1, by how its tokenizer cuts the question."""
+    """How far an embedder's vector of a question can be relied on, 0..1, by how its tokenizer cuts the question; 1 for
+    English.
+    """
+    said = words(question)
+    if said and sum(word in ENGLISH for word in said) >= ENGLISH_SHARE * len(said):
+        return 1.0
     foreign = (term for term in query_terms(question) if not term.isascii())
     # A word of which no piece is known becomes one token for "unknown", and stays one when it is written twice.
     unknown = sum(len(term) for term in foreign if count_tokens(term + term) == 1)

@@ -66,7 +66,7 @@ def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: 
     second = ask(bridge.then(first.words), (), 1)
     if second is None or second.answer.status == "refused" or contains(question, [second.words]):
         return None
-    if not _is_about(second.answer, first.words, bridge.noun):
+    if not _is_about(second.answer, first.words, bridge.noun) or _quotes(second.answer) <= _quotes(first.answer):
         return None
     if names_it and not _sources(first.answer) & _sources(second.answer):
         worth = 0.0
@@ -79,6 +79,11 @@ def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: 
 def _same(one: str, other: str) -> bool:
     """Whether one find holds the words of the other."""
     return bool(one and other) and (contains(one, [other]) or contains(other, [one]))
+
+
+def _quotes(answer: Answer) -> set[tuple[str, int]]:
+    """Where the sentences that an answer cites begin; what adds none of its own says nothing new."""
+    return {(citation.path, citation.start) for citation in answer.citations}
 
 
 def _sources(answer: Answer) -> set[str]:

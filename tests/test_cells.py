@@ -60,6 +60,8 @@ def words(text: str, found: Reading) -> str:
             "MV Fulmar",
         ),  # the first column is asked for
         (COURSES, "£620", "In which course do I pay £620?", "Fast rescue boat"),
+        (TANKS, "41,500 l", "Which of them carries 86,000 l when its tanks are full?", "MV Fulmar"),  # known by a value
+        (TANKS, "MV Solan | 118,000 l", "What is the capacity of a tank?", "118,000 l"),  # of those read
         (OFFICES, "17:30", "What office closes at 17:30?", "Ticket office Kirkvane"),
         (OFFICES, "18:30", "When does the ticket office in Tarbeg open?", "06:45"),
         (OFFICES, "06:45", "When does the office in Kirkvane close?", "17:30"),

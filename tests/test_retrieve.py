@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgeai.config import DEFAULT_EMBEDDER
 from edgeai.filters import Filter, parse_filter
+from edgeai.grounding.read import READABLE
 from edgeai.onnx.encoders import OnnxEmbedder
 from edgeai.records import Chunk, Document
 from edgeai.registry import Registry
@@ -122,11 +123,18 @@ def test_trust_falls_with_the_pieces_an_embedder_cuts_a_question_into():
     def pieces_of(size):
         return lambda text: -(-len(text) // size)
 
-    question = "How long is parental leave?!"
+    question = "parental leave days in Rome?"
     assert language_trust(question, pieces_of(5)) == 1.0
     assert language_trust(question, pieces_of(2)) == pytest.approx(0.5)
     assert language_trust(question, pieces_of(1)) == pytest.approx(0.25)
     assert language_trust("", len) == 0.0
+
+
+def test_an_english_question_is_trusted_whatever_numbers_and_codes_are_in_it(embedder):
+    for question in ("Who signs orders over £18,000?", "Who issues form OR-2?", "What does QV-1151 mean?"):
+        assert language_trust(question, embedder.count_tokens) == 1.0
+    for question in ("Wer unterschreibt Bestellungen über 18.000 €?", "Was kostet ein Zimmer auf Sandwater?"):
+        assert language_trust(question, embedder.count_tokens) < READABLE
 
 
 def test_words_an_embedder_does_not_know_earn_no_trust():

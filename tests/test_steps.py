@@ -145,6 +145,7 @@ def test_half_an_answer_is_none(answers):
         {"Which": TOWER, "How": said("60 m", "/b.md", "Big Ben is 60 m high.")},  # of another one
         {"Which": TOWER, "How": ROW},  # of another one in the same table
         {"Which": said("tower", "/a.md", "The tower has a clock."), "How": HEIGHT},  # says nothing new
+        {"Which": TOWER, "How": said("noon", "/a.md", "Old Tom has a clock.", 0.9)},  # the same sentence again
         {"Which": TOWER, "How": said("a clock", "/b.md", "Old Tom has a clock.", 0.9)},  # as the question says
         {"Which": replace(TOWER, confidence=0.4), "How": replace(HEIGHT, confidence=0.5)},
     ],

@@ -25,6 +25,7 @@ _RULE = re.compile(r"[\s|:+=-]+")
 _BAR = re.compile(r"(?<!\\)\|")
 _LINE = re.compile(r"([\w\[][\w. \[\]-]{0,39}):\s+([^|]+)")
 _WHICH = re.compile(r"\b(?:which|what)\s+((?:[\w'’-]+\s+){1,3})", re.IGNORECASE)
+_ASKS_NAME = re.compile(r"\b(?:which|who|whom|whose)\b", re.IGNORECASE)
 _NAMED = re.compile(r"\s*([^:|]{1,60}):\s+(.*)", re.DOTALL)
 
 
@@ -48,10 +49,10 @@ def pointed(questions: Sequence[str], passage: Passage, reading: Reading) -> Rea
     """
     for table in tables(passage):
         if table[0][0].start <= reading.start < table[-1][-1].end:
-            cell = cell_of(questions, table, reading.start)
+            cell = cell_of(questions, table, reading.start) or _covered(questions, table, reading)
             if cell and not cell.text:
                 return replace(reading, answerable=min(reading.answerable, EMPTY))
-            if cell and not cell.start <= reading.start < cell.end:
+            if cell and not cell.start <= reading.start < reading.end <= cell.end:
                 return replace(reading, start=cell.start, end=cell.end)
     return reading
 
@@ -67,17 +68,43 @@ def cell_of(questions: Sequence[str], table: Sequence[Row], chosen: int = -1) ->
     if any(_asks_which(question, table[0][0].column) for question in questions):
         row = _first_standing_out(asked, [" ".join(cell.text for cell in row[1:]) for row in table])
         return None if row is None else table[row][0]
-    columns = list(dict.fromkeys(cell.column for row in table for cell in row[1:] if cell.column))
-    named = _first_standing_out(asked, columns)
-    here = (cell.column for row in table for cell in row if cell.start <= chosen < cell.end)
-    column = columns[named] if named is not None else next(here, "")
-    if column not in columns:
+    named = _named(asked, table)
+    here = (cell.column for row in table for cell in row[1:] if cell.start <= chosen < cell.end)
+    column = named or next(here, "")
+    if not column:
         return None
     row = _first_standing_out(asked, [" ".join(cell.text for cell in row if cell.column != column) for row in table])
     if row is None:
-        return None
+        return _named_by(questions, asked, table, column)
     left_out = Cell(table[row][-1].end, table[row][-1].end, "", column)
-    return next((cell for cell in table[row] if cell.column == column), left_out if named is not None else None)
+    return next((cell for cell in table[row] if cell.column == column), left_out if named else None)
+
+
+def _named(asked: Sequence[Sequence[str]], table: Sequence[Row]) -> str:
+    """The column that the questions name, but for the first, which names the rows; "" for none."""
+    columns = list(dict.fromkeys(cell.column for row in table for cell in row[1:] if cell.column))
+    place = _first_standing_out(asked, columns)
+    return "" if place is None else columns[place]
+
+
+def _named_by(
+    questions: Sequence[str], asked: Sequence[Sequence[str]], table: Sequence[Row], column: str
+) -> Cell | None:
+    """The name of the row that a value under a column tells, where a question asks for it: "Which is from 1994?"."""
+    if not any(map(_ASKS_NAME.search, questions)):
+        return None
+    values = [" ".join(cell.text for cell in row if cell.column == column) for row in table]
+    row = _first_standing_out(asked, values)
+    said = {word for one in asked for word in one}
+    return table[row][0] if row is not None and words(values[row]) and said.issuperset(words(values[row])) else None
+
+
+def _covered(questions: Sequence[str], table: Sequence[Row], reading: Reading) -> Cell | None:
+    """Of several cells that a span lies over, the one in the column that the questions name."""
+    asked = [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
+    under = [cell for row in table for cell in row if cell.start < reading.end and reading.start < cell.end]
+    column = _named(asked, table) if len(under) > 1 else ""
+    return next((cell for cell in under if cell.column and cell.column == column), None)
 
 
 def tables(passage: Passage) -> Iterator[tuple[Row, ...]]:
