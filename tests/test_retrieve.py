@@ -80,10 +80,10 @@ def searches(draw):
     return keyword, nearest, cosines, draw(st.floats(0, 1))
 
 
-@given(searches())
-def test_a_chunk_that_is_ahead_in_both_lists_is_never_behind(found):
+@given(searches(), st.floats(0, 200))
+def test_a_chunk_that_is_ahead_in_both_lists_is_never_behind(found, highest):
     keyword, nearest, _, _ = found
-    scores = fuse(*found)
+    scores = fuse(*found, highest)
     by_words = {i: rank for rank, (i, _) in enumerate(keyword)}
     by_vector = {i: rank for rank, (i, _) in enumerate(nearest)}
     for a in by_words.keys() & by_vector.keys():
@@ -117,6 +117,13 @@ def test_fused_scores_can_be_computed_by_hand():
     scores = fuse([(1, 10.0), (2, 5.0)], [(2, 0.8)], {1: 0.4, 2: 0.8}, 0.5)
     assert scores[1] == pytest.approx(1.0 + 0.2 * 60 / 61 + 0.5 * 1.5 * 0.4)
     assert scores[2] == pytest.approx(0.5 + 0.2 * 60 / 62 + 0.5 * (1.5 * 0.8 + 0.2 * 60 / 61))
+
+
+def test_the_best_of_bad_matches_counts_for_less_than_a_good_one():
+    scores = fuse([(1, 10.0), (2, 5.0)], [], {}, 1.0, highest=50.0)  # where 40 % of 50 is good
+    assert scores[1] == pytest.approx(0.5 * (1 + 0.2 * 60 / 61))
+    assert scores[2] == pytest.approx(0.5 * (0.5 + 0.2 * 60 / 62))
+    assert fuse([(1, 10.0)], [], {}, 1.0, highest=20.0) == fuse([(1, 10.0)], [], {}, 1.0)
 
 
 def test_trust_falls_with_the_pieces_an_embedder_cuts_a_question_into():
@@ -243,6 +250,15 @@ def test_a_document_that_hardly_fits_does_not_displace_a_good_chunk(store):
     put(store, "/noise", "zzz qqq xxx")
     found = search("Which river animal eats fish at night?", store, LetterEmbedder(), limit=4, per_document=1)
     assert paths(found) == ["/big"] * 4
+
+
+def test_the_chunk_nearest_in_meaning_is_among_the_hits(store):
+    for number in range(6):
+        put(store, f"/{number}", f"river stone river stone {ANIMALS[number]} river stone")
+    put(store, "/nearest", "sentor evir")  # the letters of the question, and none of its words
+    assert paths(search("river stone", store, LetterEmbedder(), limit=3))[2] == "/nearest"
+    assert "/nearest" not in paths(search("river stone", store, LetterEmbedder(), limit=1))
+    assert "/nearest" not in paths(search("river stone", store, None, limit=8))
 
 
 def test_filters_hold_for_both_searches(store):
