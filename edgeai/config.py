@@ -37,7 +37,7 @@ class Settings:
 
     # retrieval
     candidates: int = 50  # taken from each of keyword and vector search
-    read: int = 8  # candidates the reader judges
+    read: int = 6  # candidates the reader judges
     passages: int = 4  # shown to the generator
     per_document: int = 2  # at most this many passages from one document
     labels: str = ""  # comma-separated access labels this caller may see; "" = no restriction
