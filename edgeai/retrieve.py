@@ -40,7 +40,9 @@ COSINE_WEIGHT = 1.5
 # nearest chunk kept, .61.
 GOOD_SHARE = 0.4
 BM25_TERM = 2.2  # the highest score of a term in units of its rarity: k1 + 1, with FTS5's k1
-NEAREST_TRUST = 0.8  # from here on the chunk nearest in meaning is among the hits, whatever its words
+# From this trust on the chunk nearest in meaning is among the first hits, whatever its words: the first 5 then hold the
+# passage of .55 instead of .50 of the questions in other words, and of .79 as before of those asked plainly.
+NEAREST_TRUST, NEAREST_PLACE = 0.8, 5
 
 # An embedder that knows a question's language reads whole words: about this many characters a token. One that cuts
 # them to pieces, or into single characters, was not trained on the language, and its list counts that much less.
@@ -225,9 +227,10 @@ class _Chosen:
 def _select(
     scores: Mapping[int, float], stored: Mapping[int, StoredChunk], limit: int, per_document: int, kept: int | None
 ) -> list[_Chosen]:
-    """Best first, without copies, documents past their cap held back; `stored` is best first. If nothing else does, the
-    chunk `kept` comes last.
+    """Best first, without copies, documents past their cap held back; `stored` is best first. The chunk `kept` is put
+    at `NEAREST_PLACE`, or last, where it is not before that.
     """
+    place = min(limit, NEAREST_PLACE) - 1
     taken: Counter[str] = Counter()
     chosen: list[_Chosen] = []
     seen: list[_Shingles] = []
@@ -239,7 +242,8 @@ def _select(
 
     while waiting and len(chosen) < limit:
         best = max(waiting, key=discounted)  # the first of equals
-        if len(chosen) == limit - 1 > 0:
+        score = discounted(best)
+        if len(chosen) == place > 0:
             best = next((one for one in waiting if one.chunk_id == kept), best)
         waiting.remove(best)
         found = words(best.chunk.text)
@@ -247,7 +251,7 @@ def _select(
         if any(shingles.copies(other) for other in seen):
             continue
         seen.append(shingles)
-        chosen.append(_Chosen(best, discounted(best), found))
+        chosen.append(_Chosen(best, score, found))
         taken[best.path] += 1
     return chosen
 

@@ -221,7 +221,7 @@ def test_no_passages_are_begun_with_where_that_is_of_no_use(assistant, independe
 def test_what_there_is_no_time_to_read_after_the_question_is_read_before_it(shared, monkeypatch):
     monkeypatch.setattr(shared._models, "settings", replace(shared.settings, budget_ms=1))
     hurried, unhurried = begun(shared, None)
-    assert hurried.cut == ("2 of 8 passages read",)
+    assert hurried.cut == ("2 of 6 passages read",)
     assert unhurried.cut == ()
 
 

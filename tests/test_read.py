@@ -114,7 +114,7 @@ def test_what_is_chosen_is_a_passage_and_no_worse_than_another_that_says_the_sam
         for p, one in zip(passages, readings, strict=True)
         if (p.path, p.text) == (said[row][0], said[row][1])
     ]
-    assert readings[row].answerable == max(twins)
+    assert read.log_odds(readings[row].answerable) == read.log_odds(max(twins))  # which of two near 0 is all the same
 
 
 def test_a_passage_without_text_gives_no_answer():

@@ -256,7 +256,10 @@ def test_the_chunk_nearest_in_meaning_is_among_the_hits(store):
     for number in range(6):
         put(store, f"/{number}", f"river stone river stone {ANIMALS[number]} river stone")
     put(store, "/nearest", "sentor evir")  # the letters of the question, and none of its words
-    assert paths(search("river stone", store, LetterEmbedder(), limit=3))[2] == "/nearest"
+    found = search("river stone", store, LetterEmbedder(), limit=3)
+    assert paths(found)[2] == "/nearest"
+    assert [hit.score for hit in found.hits] == sorted((hit.score for hit in found.hits), reverse=True)
+    assert paths(search("river stone", store, LetterEmbedder(), limit=7))[4] == "/nearest"
     assert "/nearest" not in paths(search("river stone", store, LetterEmbedder(), limit=1))
     assert "/nearest" not in paths(search("river stone", store, None, limit=8))
 
