@@ -145,6 +145,17 @@ def test_answers_to_two_parts_of_a_question_do_not_contradict_each_other():
     assert found(leave(1, "20"), leave(2, "25"), question="How many days of leave and of notice?") is None
 
 
+def test_what_both_answer_plainly_they_may_say_in_other_words():
+    first, second = (
+        passage(1, "Tell us 48 hours before you board."),
+        passage(2, "Ask for help ahead, by 24 hours."),
+    )
+    question = "How many hours ahead do I ask to board?"
+    for sure, is_found in ((0.8, True), (0.6, False)):
+        pairs = [(first, reading(first, "48 hours", sure)), (second, reading(second, "24 hours", sure))]
+        assert (found(*pairs, question=question) is not None) is is_found
+
+
 def test_nothing_read_is_nothing_found():
     assert find(QUESTION, (), ()) is None
 

@@ -24,6 +24,7 @@ from edgeai.records import Citation, Passage, Reading
 LEAST_CONFIDENCE, LEAST_SPAN = 0.5, 0.05  # that a passage holds the answer; that this is the answer
 # Names and dates abound, and the reader takes a wrong one more easily than a wrong quantity.
 NAME_CONFIDENCE, NAME_SPAN = 0.6, 0.3
+PLAIN_CONFIDENCE = 0.75
 
 _NAME = re.compile(r"(?<=\s)[^\W\d_a-z][\w’'-]*")
 _JOINS = re.compile(r"\band\b", re.IGNORECASE)
@@ -56,6 +57,11 @@ class _Claim:
         if self.said.dates or self.said.name:
             return confidence >= NAME_CONFIDENCE and self.reading.span >= NAME_SPAN
         return confidence >= LEAST_CONFIDENCE and self.reading.span >= LEAST_SPAN
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is hardly a doubt that this is an answer, and it is no name or date."""
+        return not (self.said.dates or self.said.name) and read.verdict(self.reading).confidence >= PLAIN_CONFIDENCE
 
     @property
     def is_own_date(self) -> bool:
@@ -91,7 +97,8 @@ def _claim(row: int, passage: Passage, reading: Reading) -> _Claim:
 def _difference(question: str, one: _Claim, other: _Claim) -> Difference | None:
     """None where the two may be answers to different questions."""
     asked = content(question)
-    if not _same_subject(asked, _names(question), one, other):
+    plainly = one.plain and other.plain and "," not in question  # a comma may join two things, too
+    if not _same_subject(asked, _names(question), one, other, plainly):
         return None
     if _replaces(one, other) or _replaces(other, one):
         newer, older = (one, other) if _replaces(one, other) else (other, one)
@@ -119,14 +126,15 @@ def _names(question: str) -> frozenset[str]:
     return evidence(" ".join(_NAME.findall(question))).stems
 
 
-def _same_subject(asked: Content, names: frozenset[str], one: _Claim, other: _Claim) -> bool:
+def _same_subject(asked: Content, names: frozenset[str], one: _Claim, other: _Claim, plainly: bool) -> bool:
     """Whether the passages may be about the same thing.
 
-    Not when one alone has a number or a name of the question, nor when each has a word of it that the other lacks.
+    Not when one alone has a number or name of the question, nor when each has a word of it that the other lacks, unless
+    both answer it `plainly`: then they say it in other words.
     """
     mine, theirs = _apart(asked, *(f"{place(claim.passage)}\n{claim.passage.text}" for claim in (one, other)))
     alone = mine.numbers or theirs.numbers or (mine.stems | theirs.stems) & names
-    return not alone and not (mine.stems and theirs.stems)
+    return not alone and (plainly or not (mine.stems and theirs.stems))
 
 
 def _same_statement(asked: Content, one: _Claim, other: _Claim) -> bool:
