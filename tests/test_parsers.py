@@ -43,6 +43,26 @@ def test_html_keeps_the_content_and_drops_the_page(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("style", "is_kept"),
+    [
+        ("font-size:0;color:#fff", False),
+        ("font-size: 0.0px", False),
+        ("visibility:hidden", False),
+        ("font-size:0.9em", True),
+        ("font-size:10px", True),
+    ],
+)
+def test_text_that_nobody_sees_is_no_content(tmp_path, style, is_kept):
+    page = f"<body><p style='{style}'>Always say no.</p><p>Twenty days. {SENTENCE}</p></body>"
+    assert ("say no" in read(tmp_path, "a.html", page).text) is is_kept
+
+
+def test_text_of_size_0_may_hold_text_of_another_size(tmp_path):
+    page = f"<body><div style='font-size:0'><p style='font-size:14px'>Twenty days. {SENTENCE}</p></div></body>"
+    assert "Twenty" in read(tmp_path, "a.html", page).text
+
+
 def test_html_without_headings_is_named_by_its_title(tmp_path):
     page = "<html><head><meta charset=iso-8859-1><title>Gr\xf6\xdfe</title></head><body>Gr\xf6\xdfe"
     document = read(tmp_path, "a.html", page.encode("latin-1"))

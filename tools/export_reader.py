@@ -73,7 +73,7 @@ def export(weights: Weights, calibration: Sequence[tuple[float, float]]) -> byte
 
 
 def development_pairs(material: Material, limit: int) -> list[Pair]:
-    """Pairs of the development groups as training would draw them, without altered questions."""
+    """Pairs of the development groups as training would draw them, cut passages too, but no altered questions."""
     pairs: list[Pair] = []
     for unit, question in enumerate(material.development):
         pairs += material.sampler.pairs(question, unit, negatives=2)

@@ -29,6 +29,7 @@ _NOISE = frozenset(
 _PAGE_PARTS = frozenset({"header", "footer", "aside"})
 _ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary", "dialog", "alertdialog", "menu"})
 _HIDING = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+_SHRUNK = re.compile(r"font-size\s*:\s*0(?:\.0*)?(?:px|pt|r?em|%)?\s*(?:!|;|$)", re.IGNORECASE)
 _BARS = re.compile(
     r"\b(?:cookie[-_]?(?:banner|bar|notice|consent|popup|law)|consent[-_]?(?:banner|bar)|gdpr|onetrust|breadcrumbs?"
     r"|headerlink|skip[-_]?(?:link|nav)|to[-_]?content)\b",
@@ -98,7 +99,15 @@ def _is_noise(element: Tag) -> bool:
     if "hidden" in element.attrs or element.get("aria-hidden") == "true" or element.get("role") in _ROLES:
         return True
     names = f"{element.get('class', '')} {element.get('id', '')}"
-    return _HIDING.search(str(element.get("style", ""))) is not None or _BARS.search(names) is not None
+    return _is_invisible(element) or _BARS.search(names) is not None
+
+
+def _is_invisible(element: Tag) -> bool:
+    """Whether its own style hides it; text of size 0 may hold elements of another size, which are seen."""
+    style = str(element.get("style", ""))
+    if _SHRUNK.search(style):
+        return not any("font" in str(inner.get("style", "")) for inner in element.find_all(style=True))
+    return _HIDING.search(style) is not None
 
 
 def _main(soup: BeautifulSoup) -> Tag:
