@@ -60,7 +60,7 @@ def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: 
     if first is None or first.answer.status != "answered" or not _names(first.words, question):
         return None
     worth = alone.answer.confidence if alone.answer.status != "refused" else 0.0
-    names_it = _same(alone.words, first.words)  # which is not what is asked of it
+    names_it = bool(alone.words) and read.same(alone.words, first.words)  # which is not what is asked of it
     if worth > CERTAIN and not names_it:
         return None
     second = ask(bridge.then(first.words), (), 1)
@@ -74,11 +74,6 @@ def bridged(question: str, direct: Callable[[], Found | None], ask: Ask, floor: 
     mark = f" [{first.answer.citations[0].n}]" if first.answer.citations else ""
     joined = _joined(question, f"{later.text} ({first.words}{mark})", first.answer, later)
     return joined if joined.confidence > max(LEAST_CONFIDENCE, floor, worth) else None
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether one find holds the words of the other."""
-    return bool(one and other) and (contains(one, [other]) or contains(other, [one]))
 
 
 def _quotes(answer: Answer) -> set[tuple[str, int]]:

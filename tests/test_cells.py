@@ -62,6 +62,9 @@ def words(text: str, found: Reading) -> str:
         (COURSES, "£620", "In which course do I pay £620?", "Fast rescue boat"),
         (TANKS, "41,500 l", "Which of them carries 86,000 l when its tanks are full?", "MV Fulmar"),  # known by a value
         (TANKS, "MV Solan | 118,000 l", "What is the capacity of a tank?", "118,000 l"),  # of those read
+        (TANKS, "MV Solan", "What is the ship's tank capacity on Solan?", "118,000 l"),  # and here it is not
+        (TANKS, "MV Fulmar", "Which ship consumption has Fulmar?", "33,200 l"),
+        (COURSES, "Fast rescue boat", "What is the course length of fast rescue boat?", "3 days"),
         (OFFICES, "17:30", "What office closes at 17:30?", "Ticket office Kirkvane"),
         (OFFICES, "18:30", "When does the ticket office in Tarbeg open?", "06:45"),
         (OFFICES, "06:45", "When does the office in Kirkvane close?", "17:30"),

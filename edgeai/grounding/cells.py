@@ -24,7 +24,10 @@ PART = 0.5  # of the longer of two words, which those letters must make up at le
 _RULE = re.compile(r"[\s|:+=-]+")
 _BAR = re.compile(r"(?<!\\)\|")
 _LINE = re.compile(r"([\w\[][\w. \[\]-]{0,39}):\s+([^|]+)")
-_WHICH = re.compile(r"\b(?:which|what)\s+((?:[\w'’-]+\s+){1,3})", re.IGNORECASE)
+_WHICH = re.compile(  # not "what is the room rate", which asks for the rate
+    r"\b(?:which|what)\s+((?:(?!(?:an?|the|of|is|are|was|were|do|does|did|can|has|have|had|will)\b)[\w'’-]+\s+){1,3})",
+    re.IGNORECASE,
+)
 _ASKS_NAME = re.compile(r"\b(?:which|who|whom|whose)\b", re.IGNORECASE)
 _NAMED = re.compile(r"\s*([^:|]{1,60}):\s+(.*)", re.DOTALL)
 
@@ -62,12 +65,13 @@ def cell_of(questions: Sequence[str], table: Sequence[Row], chosen: int = -1) ->
 
     For each the first question that makes one stand out decides: "And in France?" names a row, and the column is that
     of the question before. Where none names a column it is that of the cell at the offset `chosen`. The first column
-    names the rows. A cell that is left out has no text.
+    names the rows, and is meant only by "which" and its name. A cell that is left out has no text.
     """
-    asked = [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
+    asked = _terms(questions)
     if any(_asks_which(question, table[0][0].column) for question in questions):
         row = _first_standing_out(asked, [" ".join(cell.text for cell in row[1:]) for row in table])
-        return None if row is None else table[row][0]
+        if row is not None:
+            return table[row][0]
     named = _named(asked, table)
     here = (cell.column for row in table for cell in row[1:] if cell.start <= chosen < cell.end)
     column = named or next(here, "")
@@ -101,9 +105,8 @@ def _named_by(
 
 def _covered(questions: Sequence[str], table: Sequence[Row], reading: Reading) -> Cell | None:
     """Of several cells that a span lies over, the one in the column that the questions name."""
-    asked = [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
     under = [cell for row in table for cell in row if cell.start < reading.end and reading.start < cell.end]
-    column = _named(asked, table) if len(under) > 1 else ""
+    column = _named(_terms(questions), table) if len(under) > 1 else ""
     return next((cell for cell in under if cell.column and cell.column == column), None)
 
 
@@ -173,10 +176,15 @@ def _places(line: str) -> Iterator[tuple[int, int]]:
         start += len(part) + 1
 
 
+def _terms(questions: Sequence[str]) -> list[tuple[str, ...]]:
+    """The words that count of each question, in the form in which they are compared."""
+    return [words(" ".join(query_terms(question))) for question in dict.fromkeys(questions)]
+
+
 def _asks_which(question: str, column: str) -> bool:
     """Whether a question asks which of the things that a column names: "Which ship", "In what room"."""
     wanted = _WHICH.search(question)
-    said, named = words(wanted[1]) if wanted else [], words(column)
+    said, named = words(wanted[1]) if wanted else (), words(column)
     return bool(named) and all(any(_akin(word, other) for other in said) for word in named)
 
 

@@ -115,7 +115,7 @@ def _retracted(row: int, passages: Sequence[Passage], readings: Sequence[Reading
         other.path != passages[row].path
         and probable([reading])
         and versions.retracts(other, said)
-        and not _same(said, words(other, reading))
+        and not same(said, words(other, reading))
         for other, reading in zip(passages, readings, strict=True)
     )
 
@@ -128,13 +128,13 @@ def _seconded(row: int, passages: Sequence[Passage], readings: Sequence[Reading]
     own, said = passages[row], words(passages[row], readings[row])
     others: dict[str, float] = {}
     for passage, reading in zip(passages, readings, strict=True):
-        if passage.path != own.path and passage.text != own.text and _same(said, words(passage, reading)):
+        if passage.path != own.path and passage.text != own.text and same(said, words(passage, reading)):
             others[passage.path] = max(reading.answerable, others.get(passage.path, 0.0))
     wrong = math.prod((1 - other for other in others.values()), start=1 - readings[row].answerable)
     return replace(readings[row], answerable=1 - wrong)
 
 
-def _same(one: str, other: str) -> bool:
+def same(one: str, other: str) -> bool:
     """Whether one answer holds the words of the other."""
     return contains(one, [other]) or contains(other, [one])
 
